@@ -1,0 +1,1 @@
+"""Robot side of the single-executor guard: standard library only."""

@@ -1,0 +1,115 @@
+"""Which product a symbol names: the notations of charts, brokers and data feeds, canonicalised.
+
+Pure. The built-in registry is what a host-only guard goes by; a server passes its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from importlib import resources
+
+from canonical_guard.errors import UnknownInstrument
+
+MONTH_CODES = {code: month for month, code in enumerate("FGHJKMNQUVXZ", start=1)}
+MAX_SYMBOL_LENGTH = 64
+
+_WITH_EXPIRY = re.compile(r"(?P<product>[A-Z0-9]{1,8}) (?P<month>0[1-9]|1[0-2])-(?P<year>\d{2})")
+_CONTRACT_CODE = re.compile(
+    r"(?P<product>[A-Z0-9]{1,8}?)(?P<month>[FGHJKMNQUVXZ])(?P<year>\d{4}|\d{2}|\d)"
+)
+_CONTINUOUS = re.compile(r"(?P<product>[A-Z0-9]{1,8}?)(?P<number>\d{1,2})!")
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRow:
+    """One execution instrument of the data file, a fact of the exchange."""
+
+    canonical: str
+    canonical_name: str
+    exchange: str
+    calendar_key: str
+    execution: str
+    execution_name: str
+    multiplier: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSymbol:
+    """What a symbol means; `contract` is `YYYY-MM`, or None where the symbol names no expiry."""
+
+    symbol: str
+    execution_instrument: str
+    canonical_instrument: str
+    contract: str | None = None
+
+
+@cache
+def seed_rows() -> tuple[SeedRow, ...]:
+    """The instruments this package ships, in the order of its data file."""
+    text = resources.files("canonical_guard").joinpath("instruments.csv").read_text("utf-8")
+    return tuple(SeedRow(**row) for row in csv.DictReader(text.splitlines()))
+
+
+@cache
+def builtin_registry() -> Mapping[str, str]:
+    """Execution instrument -> canonical instrument, of the shipped data file."""
+    return {row.execution: row.canonical for row in seed_rows()}
+
+
+def normalise(symbol: str) -> str:
+    """Upper case, trimmed, inner white space folded to one blank."""
+    return " ".join(symbol.upper().split())
+
+
+def resolve(
+    symbol: str, registry: Mapping[str, str] | None = None, *, today: date | None = None
+) -> ResolvedSymbol:
+    """The product that `symbol` names, or UnknownInstrument with the nearest candidates.
+
+    Notations: `MES`, `MES 03-26`, `MESH6`, `MESH26`, `MESH2026`, `/MES`, `MES=F`, `CME_MINI:MES1!`.
+    A one-digit year is the next such year from `today` (default: the local date) on, less one
+    year's grace for a contract that just expired.
+    """
+    known = builtin_registry() if registry is None else registry
+    text = normalise(symbol)
+    if not text or len(text) > MAX_SYMBOL_LENGTH:
+        raise UnknownInstrument(f"{symbol[:80]!r} is not an instrument symbol.")
+    bare = text.removeprefix("/").removesuffix("=F")
+    if ":" in bare:
+        bare = bare.partition(":")[2]
+    if bare in known:
+        return ResolvedSymbol(text, bare, known[bare])
+    for pattern in (_WITH_EXPIRY, _CONTRACT_CODE, _CONTINUOUS):
+        match = pattern.fullmatch(bare)
+        if match and match["product"] in known:
+            product = match["product"]
+            return ResolvedSymbol(text, product, known[product], _contract(match, today))
+    raise UnknownInstrument(_unknown(text, bare, known))
+
+
+def _contract(match: re.Match[str], today: date | None) -> str | None:
+    groups = match.groupdict()
+    if "month" not in groups:
+        return None
+    month = MONTH_CODES.get(groups["month"]) or int(groups["month"])
+    digits = groups["year"]
+    if len(digits) == 4:
+        year = int(digits)
+    elif len(digits) == 2:
+        year = 2000 + int(digits)
+    else:
+        first = (today or date.today()).year - 1  # noqa: DTZ011 a contract year has no time zone
+        year = first + (int(digits) - first) % 10
+    return f"{year:04d}-{month:02d}"
+
+
+def _unknown(text: str, bare: str, known: Mapping[str, str]) -> str:
+    nearest = difflib.get_close_matches(bare, known, n=3, cutoff=0.5)
+    hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
+    return f"{text!r} is not an instrument of the registry.{hint}"

@@ -1,0 +1,63 @@
+"""The registry of instruments: seeded from the exchange's facts, edited by operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db import transaction
+
+from canonical_guard import symbols
+from identity.models import CanonicalInstrument, ExecutionInstrument
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Execution instrument -> canonical instrument, as the database has it now."""
+
+    canonical_of: Mapping[str, str]
+
+    def resolve(self, symbol: str) -> symbols.ResolvedSymbol:
+        """The product `symbol` names in any notation; raises UnknownInstrument."""
+        return symbols.resolve(symbol, self.canonical_of)
+
+    def is_canonical(self, symbol: str) -> bool:
+        return symbol in self.canonicals
+
+    @property
+    def canonicals(self) -> frozenset[str]:
+        return frozenset(self.canonical_of.values())
+
+
+def load_registry() -> Registry:
+    """One query, one consistent picture."""
+    return Registry(dict(ExecutionInstrument.objects.values_list("symbol", "canonical__symbol")))
+
+
+def seed_registry() -> int:
+    """Add the shipped instruments that are missing; what is there stays as operators left it.
+
+    Returns how many execution instruments were added.
+    """
+    added = 0
+    with transaction.atomic():
+        for row in symbols.seed_rows():
+            canonical, _ = CanonicalInstrument.objects.get_or_create(
+                symbol=row.canonical,
+                defaults={
+                    "name": row.canonical_name,
+                    "exchange": row.exchange,
+                    "calendar_key": row.calendar_key,
+                },
+            )
+            _, created = ExecutionInstrument.objects.get_or_create(
+                symbol=row.execution,
+                defaults={
+                    "canonical": canonical,
+                    "name": row.execution_name,
+                    "multiplier": Decimal(row.multiplier),
+                },
+            )
+            added += created
+    return added

@@ -1,0 +1,1 @@
+"""Composition: the one place that knows both who may execute and who is who."""

@@ -1,0 +1,51 @@
+"""What each app is handed of the other: markets to the locks, tenures to identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db.models import Q
+
+from identity.facts import TenureFact
+from identity.models import CanonicalInstrument
+from identity.registry import load_registry
+from locks.market import MarketTerms
+from locks.models import LockKind, Tenure, TenureEnd
+
+
+def resolve_market(symbol: str) -> MarketTerms:
+    """The market that `symbol` executes; raises canonical_guard's UnknownInstrument."""
+    resolved = load_registry().resolve(symbol)
+    market = CanonicalInstrument.objects.get(symbol=resolved.canonical_instrument)
+    return MarketTerms(
+        canonical_instrument=market.symbol,
+        execution_instrument=resolved.execution_instrument,
+        exclusive_per_account=market.exclusive_per_account,
+        ttl=float(market.lease_ttl),
+    )
+
+
+def tenure_facts(since: datetime) -> Sequence[TenureFact]:
+    """Tenures of canonical markets that lasted at or after `since`, oldest first."""
+    tenures = (
+        Tenure.objects.filter(lock__kind=LockKind.CANONICAL_MARKET)
+        .filter(Q(ended_at__isnull=True) | Q(ended_at__gte=since))
+        .select_related("lock")
+        .order_by("acquired_at")
+    )
+    return [
+        TenureFact(
+            market=tenure.lock.name,
+            scope=tenure.lock.scope,
+            fencing_token=tenure.fencing_token,
+            run_id=tenure.run_id,
+            host=tenure.host,
+            execution_instrument=tenure.execution_instrument,
+            acquired_at=tenure.acquired_at,
+            renewed_at=tenure.lock.renewed_at if tenure.ended_at is None else tenure.ended_at,
+            ended_at=tenure.ended_at,
+            clean=tenure.end == TenureEnd.RELEASED,
+        )
+        for tenure in tenures
+    ]
