@@ -13,7 +13,7 @@ LEASH = [sys.executable, "-m", "watchdog_project.leash"]
 TELL_PID = "import os, time; print(os.getpid(), flush=True); "
 
 
-def start(script: str) -> tuple[subprocess.Popen[str], psutil.Process]:
+def start(script: str) -> tuple[subprocess.Popen[str], int]:
     leash = subprocess.Popen(
         [*LEASH, sys.executable, "-c", TELL_PID + script],
         stdin=subprocess.PIPE,
@@ -21,7 +21,7 @@ def start(script: str) -> tuple[subprocess.Popen[str], psutil.Process]:
         text=True,
     )
     assert leash.stdout is not None
-    return leash, psutil.Process(int(leash.stdout.readline()))
+    return leash, int(leash.stdout.readline())
 
 
 def finish(leash: subprocess.Popen[str]) -> int:
@@ -33,9 +33,10 @@ def finish(leash: subprocess.Popen[str]) -> int:
     return status
 
 
-def gone(process: psutil.Process, seconds: float = 10) -> bool:
+def gone(pid: int, seconds: float = 10) -> bool:
     deadline = time.monotonic() + seconds
     with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > deadline:
                 return False
@@ -71,7 +72,7 @@ def test_an_owner_killed_with_sigkill_takes_the_command_with_it() -> None:
         text=True,
     )
     assert owner.stdout is not None
-    child = psutil.Process(int(owner.stdout.readline()))
+    child = int(owner.stdout.readline())
     owner.kill()
     owner.wait(10)
     assert gone(child)
@@ -98,7 +99,7 @@ def test_a_command_that_will_not_stop_is_killed() -> None:
         text=True,
     )
     assert leash.stdout is not None
-    child = psutil.Process(int(leash.stdout.readline()))
+    child = int(leash.stdout.readline())
     assert leash.stdout.readline() == "deaf\n"
     assert finish(leash) == 128 + 9
     assert gone(child)
@@ -112,7 +113,7 @@ def test_what_the_command_left_in_its_group_goes_with_it() -> None:
     )
     leash, _ = start(script)
     assert leash.stdout is not None
-    grandchild = psutil.Process(int(leash.stdout.readline()))
+    grandchild = int(leash.stdout.readline())
     assert leash.wait(20) == 0
     assert gone(grandchild)
     finish(leash)
