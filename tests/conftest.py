@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "django_db_setup"}
+from tests.server import Server, Template
+
+DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "server", "server_template"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -37,3 +40,17 @@ def pytest_runtest_makereport(
             report.outcome = "failed"
             report.longrepr = f"skipped where nothing may be: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def server_template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    return Template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def server(server_template: Template, tmp_path: Path) -> Iterator[Server]:
+    """A web process of this test's own."""
+    running = Server(server_template, tmp_path / "home")
+    running.start()
+    yield running
+    running.stop()
