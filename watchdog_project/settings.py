@@ -10,6 +10,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from watchdog_project.home import local_secret
+from watchdog_project.theme import UNFOLD as UNFOLD
 
 env = environ.Env()
 
@@ -129,9 +130,12 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "America/Chicago"
 USE_I18N = False
 USE_TZ = True
+DATETIME_FORMAT = "Y-m-d H:i:s T"
+DATE_FORMAT = "Y-m-d"
 
 STATIC_URL = "static/"
 STATIC_ROOT = WATCHDOG_HOME / "static"
+STATIC_ROOT.mkdir(exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "watchdog_project" / "static"]
 WHITENOISE_USE_FINDERS = True
 
@@ -156,8 +160,8 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://")
-if CELERY_BROKER_URL == "filesystem://":
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://localhost")
+if CELERY_BROKER_URL.startswith("filesystem://"):
     broker_folder = WATCHDOG_HOME / "broker"
     for name in ("messages", "control"):
         (broker_folder / name).mkdir(parents=True, exist_ok=True)
@@ -174,6 +178,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_DEFAULT_QUEUE = "watchdog"
 CELERY_TASK_ROUTES = {"watchdog_project.tasks.sweep_identity": {"queue": "sweep"}}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "identity sweep": {
@@ -188,19 +193,15 @@ CELERY_BEAT_SCHEDULE = {
     },
 }
 
-UNFOLD: dict[str, Any] = {
-    "SITE_TITLE": "Watchdog",
-    "SITE_HEADER": "Watchdog",
-    "SITE_SUBHEADER": "Single-executor guard and identity",
-    "SITE_SYMBOL": "shield_lock",
-    "SHOW_HISTORY": True,
-    "SHOW_VIEW_ON_SITE": False,
-}
-
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {
+        # Each run of a task says what it did itself; that it was sent and received is noise.
+        name: {"level": "WARNING"}
+        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")
+    },
     "root": {"handlers": ["console"], "level": env.str("WATCHDOG_LOG_LEVEL", default="INFO")},
 }
