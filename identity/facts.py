@@ -9,7 +9,10 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class TenureFact:
-    """One holder's time with one token on one market; `ended_at` is None while it lasts."""
+    """One holder's time with one token on one market; `ended_at` is None while it lasts.
+
+    `folder` is the project root whose host lock goes with it, `""` where that is not known.
+    """
 
     market: str
     scope: str
@@ -21,6 +24,7 @@ class TenureFact:
     renewed_at: datetime | None
     ended_at: datetime | None
     clean: bool
+    folder: str = ""
 
 
 TenureFacts = Callable[[datetime], Sequence[TenureFact]]

@@ -71,6 +71,9 @@ class IngestSource(models.Model):
     name = models.CharField(max_length=1024, help_text="the file's last known path, or the API key")
     fingerprint = models.CharField(max_length=64, unique=True)
     offset = models.BigIntegerField(default=0, help_text="bytes read, up to a line's end")
+    last_read = models.CharField(
+        max_length=64, blank=True, default="", help_text="hash of the bytes right before the offset"
+    )
     accepted = models.BigIntegerField(default=0)
     duplicates = models.BigIntegerField(default=0)
     rejected = models.BigIntegerField(default=0)
@@ -222,6 +225,9 @@ class Violation(models.Model):
     log = models.CharField(max_length=1024, blank=True, default="")
     host = models.CharField(max_length=255, blank=True, default="")
     historical = models.BooleanField(default=False, help_text="known from old logs only")
+    runs = models.JSONField(
+        default=dict, help_text="each run that broke it -> when it last did; all must mend it"
+    )
     count = models.BigIntegerField(default=1)
     sample = models.JSONField(default=dict)
     opened_at = models.DateTimeField()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -46,6 +47,14 @@ def tenure_facts(since: datetime) -> Sequence[TenureFact]:
             renewed_at=tenure.lock.renewed_at if tenure.ended_at is None else tenure.ended_at,
             ended_at=tenure.ended_at,
             clean=tenure.end == TenureEnd.RELEASED,
+            folder=_project_root(tenure),
         )
         for tenure in tenures
     ]
+
+
+def _project_root(tenure: Tenure) -> str:
+    # The record knows the lock file of its last holder only: {root}/runtime_locks/canonical_ES.lock
+    if tenure.lock.run_id != tenure.run_id:
+        return ""
+    return re.sub(r"[\\/]runtime_locks[\\/][^\\/]*$", "", tenure.lock.lock_file_path)
