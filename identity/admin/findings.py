@@ -1,0 +1,206 @@
+"""Markets, results and violations: what the watchdog found, to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from unfold.admin import TabularInline
+from unfold.decorators import display
+
+from identity.admin.read_only import EvidenceAdmin, as_block, link_to_list
+from identity.models import InvariantResult, Violation, WatchedMarket
+
+VERDICTS = {True: "pass", False: "violation", None: "unknown"}
+VERDICT_COLOURS = {"pass": "success", "violation": "danger", "unknown": ""}
+
+
+class ViolationState(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("open", "Open"), ("accepted", "Open, accepted"), ("ended", "Ended")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "open":
+            return queryset.filter(ended_at__isnull=True)
+        if self.value() == "accepted":
+            return queryset.filter(ended_at__isnull=True, accepted_until__isnull=False)
+        if self.value() == "ended":
+            return queryset.filter(ended_at__isnull=False)
+        return queryset
+
+
+@admin.register(Violation)
+class ViolationAdmin(EvidenceAdmin):
+    list_display = (
+        "code",
+        "shown_market",
+        "subject",
+        "count",
+        "shown_state",
+        "historical",
+        "opened_at",
+        "last_seen_at",
+    )
+    list_filter = (ViolationState, "code", "market", "historical")
+    search_fields = ("code", "subject", "market", "message", "run_id", "host")
+    date_hierarchy = "last_seen_at"
+    ordering = ("-last_seen_at", "-id")
+    readonly_fields = ("shown_sample", "events_link")
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("code", "subject"),
+                    "message",
+                    ("market", "scope"),
+                    ("count", "events_link"),
+                    ("opened_at", "last_seen_at"),
+                )
+            },
+        ),
+        ("Where it was seen", {"fields": (("run_id", "host"), ("log", "historical"))}),
+        ("Sample", {"fields": ("shown_sample",)}),
+        (
+            "How it ended",
+            {
+                "fields": (
+                    ("ended_at", "end"),
+                    ("ended_by", "end_reason"),
+                    ("accepted_until", "accepted_by"),
+                    "accepted_reason",
+                    ("acknowledged_at", "acknowledged_by"),
+                    "acknowledged_reason",
+                )
+            },
+        ),
+    )
+
+    @display(description="Market", ordering="market")
+    def shown_market(self, violation: Violation) -> str:
+        market = violation.market or "(no market)"
+        return f"{market}@{violation.scope}" if violation.scope else market
+
+    @display(
+        description="State",
+        ordering="ended_at",
+        label={"OPEN": "danger", "accepted": "warning", "ended": "success"},
+    )
+    def shown_state(self, violation: Violation) -> str:
+        if violation.ended_at:
+            return "ended"
+        return "accepted" if violation.accepted_until else "OPEN"
+
+    @display(description="Sample")
+    def shown_sample(self, violation: Violation) -> str:
+        return as_block(violation.sample)
+
+    @display(description="Events")
+    def events_link(self, violation: Violation) -> str:
+        return link_to_list("identityevent", "events of this market", market=violation.market)
+
+
+class ResultInline(TabularInline):
+    model = InvariantResult
+    fields = ("origin", "passed", "checked_at", "evidence_at", "changed_at", "run_id")
+    readonly_fields = fields
+    extra = 0
+    can_delete = False
+    show_change_link = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(WatchedMarket)
+class WatchedMarketAdmin(EvidenceAdmin):
+    list_display = (
+        "shown_market",
+        "shown_verdict",
+        "open_violations",
+        "evidence_at",
+        "historical",
+        "run_id",
+        "forgotten_at",
+    )
+    list_filter = ("historical", ("forgotten_at", admin.EmptyFieldListFilter))
+    search_fields = ("market", "scope", "run_id")
+    ordering = ("market", "scope")
+    inlines = (ResultInline,)
+    readonly_fields = ("open_violations", "events_link")
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("market", "scope"),
+                    ("open_violations", "events_link"),
+                    ("evidence_at", "first_evidence_at"),
+                    ("evidence_from", "historical"),
+                    ("run_id", "forgotten_at"),
+                )
+            },
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WatchedMarket]:
+        return super().get_queryset(request).prefetch_related("results")
+
+    @display(description="Market", ordering="market")
+    def shown_market(self, watched: WatchedMarket) -> str:
+        return str(watched)
+
+    @display(description="Last result", label=VERDICT_COLOURS)
+    def shown_verdict(self, watched: WatchedMarket) -> str:
+        passed = {result.passed for result in watched.results.all()}
+        return VERDICTS[
+            False if False in passed else None if None in passed or not passed else True
+        ]
+
+    @display(description="Open violations")
+    def open_violations(self, watched: WatchedMarket) -> str:
+        count = Violation.objects.filter(
+            market=watched.market, scope=watched.scope, ended_at__isnull=True
+        ).count()
+        return link_to_list(
+            "violation", str(count), state="open", market=watched.market, scope=watched.scope
+        )
+
+    @display(description="Events")
+    def events_link(self, watched: WatchedMarket) -> str:
+        return link_to_list("identityevent", "its events", market=watched.market)
+
+
+@admin.register(InvariantResult)
+class InvariantResultAdmin(EvidenceAdmin):
+    list_display = ("watched", "origin", "verdict", "checked_at", "evidence_at", "changed_at")
+    list_filter = ("origin", "passed")
+    list_select_related = ("watched",)
+    search_fields = ("watched__market", "run_id", "execution_instrument")
+    ordering = ("watched__market", "watched__scope", "origin")
+    readonly_fields = ("verdict", "shown_streams", "shown_violations")
+    fieldsets = (
+        (None, {"fields": (("watched", "origin"), ("verdict", "execution_instrument"), "run_id")}),
+        ("Times", {"fields": (("checked_at", "evidence_at"), "changed_at")}),
+        ("What it found", {"fields": ("shown_streams", "shown_violations")}),
+    )
+
+    @display(description="Result", ordering="passed", label=VERDICT_COLOURS)
+    def verdict(self, result: InvariantResult) -> str:
+        return VERDICTS[result.passed]
+
+    @display(description="Streams")
+    def shown_streams(self, result: InvariantResult) -> str:
+        return ", ".join(str(stream) for stream in result.stream_ids) or "none"
+
+    @display(description="Violations")
+    def shown_violations(self, result: InvariantResult) -> str:
+        return as_block(result.violations) if result.violations else "none"
