@@ -93,3 +93,9 @@ def _parts(path: str) -> list[str]:
     if slashed[1:2] == ":" or path.startswith("\\\\"):
         slashed = slashed.casefold()
     return [part for part in slashed.split("/") if part]
+
+
+def restarted(newer: RunFact, older: RunFact) -> bool:
+    """Whether `newer` said that it starts after the last word of `older`, in the same place."""
+    started_at = newer.started_at
+    return started_at is not None and started_at > older.last_seen_at and same_place(newer, older)
