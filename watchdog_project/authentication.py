@@ -5,9 +5,13 @@ A view says what it demands in `required_role`: a mapping of method to role.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication, exceptions, permissions
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -15,19 +19,25 @@ from rest_framework.views import APIView
 from watchdog_project.api_keys import Principal, principal_of
 from watchdog_project.models import Role
 
+OPERATE = "watchdog.operate"
+
 
 class ApiKeyAuthentication(authentication.BaseAuthentication):
+    """`Authorization: Api-Key <prefix>.<secret>`; any other scheme is left to others."""
+
     keyword = "Api-Key"
 
     def authenticate(self, request: Request) -> tuple[Any, Principal] | None:
         header = request.headers.get("Authorization", "")
-        keyword, _, key = header.partition(" ")
+        keyword, _, key = header.strip().partition(" ")
         if keyword.lower() != self.keyword.lower():
             return None
         principal = principal_of(key.strip())
         if principal is None:
             raise exceptions.AuthenticationFailed(
-                "This API key is not known, or was revoked.", code="INVALID_API_KEY"
+                "This API key is not known, or was revoked: check that it is whole, "
+                "<prefix>.<secret>, or ask an operator for a new one.",
+                code="INVALID_API_KEY",
             )
         return AnonymousUser(), principal
 
@@ -36,13 +46,16 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
 
 
 class AdminSessionAuthentication(authentication.SessionAuthentication):
+    """The admin's session, CSRF token included. Who is not staff is nobody here."""
+
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         found = super().authenticate(request)
         if found is None or not found[0].is_staff:
             return None
         user = found[0]
-        role = Role.OPERATOR if user.is_superuser else Role.READER
-        return user, Principal(name=user.get_username(), prefix="session", role=role)
+        # has_perm says yes to every active superuser.
+        role = Role.OPERATOR if user.has_perm(OPERATE) else Role.READER
+        return user, Principal(name=user.get_username(), prefix=f"user:{user.pk}", role=role)
 
 
 class HasRequiredRole(permissions.BasePermission):
@@ -52,7 +65,80 @@ class HasRequiredRole(permissions.BasePermission):
         principal = request.auth
         if not isinstance(principal, Principal):
             return False
-        demanded: dict[str, str] = getattr(view, "required_role", {})
-        method = "GET" if request.method in ("HEAD", "OPTIONS") else str(request.method)
         # A method that nobody wrote a demand for is for operators.
-        return principal.may(demanded.get(method, Role.OPERATOR))
+        demanded = demanded_role(view, str(request.method))
+        if principal.may(demanded):
+            return True
+        self.message = (
+            f"{request.method} here needs the role {demanded}; "
+            f"{principal.name!r} has the role {principal.role.value}."
+        )
+        return False
+
+
+class PublicOnLoopback(HasRequiredRole):
+    """Also lets in who asks without credentials from this very host, where settings allow it."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if answers_without_key(request._request):
+            return True
+        return super().has_permission(request, view)
+
+
+def demanded_role(view: APIView, method: str) -> str:
+    """The role that `view` demands for `method`."""
+    demanded: dict[str, str] = getattr(view, "required_role", {})
+    return demanded.get("GET" if method in ("HEAD", "OPTIONS") else method, Role.OPERATOR)
+
+
+def answers_without_key(request: HttpRequest) -> bool:
+    """True for a request of this host itself, made without a key, while the settings allow it.
+
+    A proxy on this host makes everybody look local, so a forwarded request never is. A key that
+    is sent is always judged: who tests a wrong one must not be told that all is well.
+    """
+    if not settings.WATCHDOG_PUBLIC_STATUS or "HTTP_AUTHORIZATION" in request.META:
+        return False
+    if any(header in request.META for header in _FORWARDED):
+        return False
+    try:
+        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+_FORWARDED = (
+    "HTTP_FORWARDED",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_REAL_IP",
+    "HTTP_VIA",
+)
+
+
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """How the API's schema tells of keys."""
+
+    target_class = "watchdog_project.authentication.ApiKeyAuthentication"
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "`Api-Key <prefix>.<secret>`",
+        }
+
+
+class AdminSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """How the API's schema tells of the admin's session."""
+
+    target_class = "watchdog_project.authentication.AdminSessionAuthentication"
+    name = "adminSession"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}

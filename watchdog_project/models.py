@@ -23,6 +23,7 @@ class ApiKey(models.Model):
 
     class Meta:
         verbose_name = "API key"
+        permissions = [("operate", "Can revoke leases and use the kill switch")]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"
