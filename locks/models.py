@@ -27,6 +27,16 @@ class TenureEnd(models.TextChoices):
 
 
 class LockEventType(models.TextChoices):
+    """What a lock event tells; the names are fixed.
+
+    ACQUIRED, RELEASED, REVOKED: the lease changed hands, in the way the name says.
+    STALE: a lease was seen past its end, by the reaper, a contender or its own late holder.
+    LOST: a run that once held the lease was refused its renewal.
+    ALREADY_ACTIVE: an acquire was refused because another run holds the lease.
+    FAILED: a request was refused for any other reason; `code` says which.
+    KILL_SWITCH_ACTIVE, KILL_SWITCH_RELEASED: an operator used the switch.
+    """
+
     ACQUIRED = "CANONICAL_MARKET_LOCK_ACQUIRED"
     ALREADY_ACTIVE = "CANONICAL_MARKET_ALREADY_ACTIVE"
     STALE = "CANONICAL_MARKET_LOCK_STALE"
@@ -76,10 +86,8 @@ class LockRecord(models.Model):
                 condition=Q(fencing_token__gte=0), name="fencing_token_not_negative"
             ),
         ]
-        # The reaper looks for held leases past their end, every few seconds.
-        indexes = [
-            models.Index(fields=["expires_at"], condition=Q(state="HELD"), name="held_by_expiry")
-        ]
+        # No index holds a column that a renewal changes: PostgreSQL then updates the row in place,
+        # and the table is so small that the reaper reads all of it.
 
     def __str__(self) -> str:
         return f"{self.name}@{self.scope}" if self.scope else self.name
@@ -119,7 +127,11 @@ class Tenure(models.Model):
 
 
 class LockEvent(models.Model):
-    """What happened to a lock, or was refused; written with the change it tells of."""
+    """What happened to a lock, or was refused; written with the change it tells of.
+
+    A refusal (`code` is not empty) that comes again, for the same run and the same holder's
+    token, is counted on its first event, so that a run that keeps asking fills no table.
+    """
 
     type = models.CharField(max_length=64, choices=LockEventType)
     kind = models.CharField(max_length=32, choices=LockKind, default=LockKind.CANONICAL_MARKET)
@@ -127,11 +139,27 @@ class LockEvent(models.Model):
     scope = models.CharField(max_length=128, blank=True, default="")
     run_id = models.CharField(max_length=128, blank=True, default="")
     host = models.CharField(max_length=255, blank=True, default="")
-    fencing_token = models.BigIntegerField(null=True, blank=True)
+    fencing_token = models.BigIntegerField(
+        null=True,
+        blank=True,
+        help_text="of the tenure it tells of; a refused acquire: the holder's",
+    )
+    code = models.CharField(
+        max_length=64, blank=True, default="", help_text="a refusal's; empty for what was done"
+    )
     at = models.DateTimeField()
+    count = models.BigIntegerField(default=1, help_text="how often the same refusal was given")
+    last_at = models.DateTimeField(help_text="when it was given last")
     data = models.JSONField(default=dict)
 
     class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind", "name", "scope", "type", "run_id", "fencing_token", "code"],
+                condition=~Q(code=""),
+                name="one_event_per_refusal",
+            ),
+        ]
         indexes = [
             models.Index(fields=["name", "at"], name="lock_event_by_name"),
             models.Index(fields=["at"], name="lock_event_by_time"),

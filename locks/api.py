@@ -1,0 +1,287 @@
+"""The lock authority over HTTP: thin doors to the services.
+
+`lock_urls(resolve_market)` gives the addresses, to be included under `api/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any, ClassVar, TypeVar
+
+from django.db import Error, models, transaction
+from django.db.models import QuerySet
+from django.urls import URLPattern, re_path
+from drf_spectacular.utils import extend_schema
+from rest_framework import exceptions
+from rest_framework.generics import ListAPIView
+from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.parsers import JSONParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer, Serializer
+from rest_framework.views import APIView
+
+from canonical_guard.errors import UnknownInstrument
+from locks import kill_switch, services
+from locks.acquisition import acquire_lease
+from locks.errors import LockRefused
+from locks.leases import AcquireRequest, Holder
+from locks.market import ResolveMarket
+from locks.models import KillSwitch, LockEvent, LockRecord, Tenure
+from locks.refusals import unavailable
+from locks.serializers import (
+    MAX_BIGINT,
+    AcquireBody,
+    EventFilter,
+    EventRow,
+    GrantAnswer,
+    KillSwitchBody,
+    LockFilter,
+    LockRow,
+    ReleaseAnswer,
+    ReleaseBody,
+    RenewAnswer,
+    RenewBody,
+    RevokeBody,
+    SwitchesAnswer,
+    SwitchRow,
+    TenureFilter,
+    TenureRowAnswer,
+    VerifyAnswer,
+    VerifyBody,
+    grant_answer,
+)
+
+MAX_BODY_BYTES = 64 * 1024
+ROBOT, READER, OPERATOR = "robot", "reader", "operator"
+
+Body = TypeVar("Body", bound=Serializer[Any])
+
+
+class BodyTooLarge(exceptions.APIException):
+    status_code = 413
+    default_code = "BODY_TOO_LARGE"
+    default_detail = f"A lock request has at most {MAX_BODY_BYTES} bytes."
+
+
+class SmallJSONParser(JSONParser):
+    """JSON of a bounded size, whatever its depth."""
+
+    def parse(self, stream: Any, *arguments: Any, **options: Any) -> Any:
+        if len(raw := stream.read(MAX_BODY_BYTES + 1)) > MAX_BODY_BYTES:
+            raise BodyTooLarge
+        try:
+            return super().parse(BytesIO(raw), *arguments, **options)
+        except RecursionError:
+            raise exceptions.ParseError("JSON parse error - nested too deeply") from None
+
+
+class FailsClosed(APIView):
+    """A view whose database errors, in authentication too, are a 503 and never a grant."""
+
+    required_role: ClassVar[dict[str, str]]
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, Error):
+            exc = unavailable()
+        return super().handle_exception(exc)
+
+
+class LockView(FailsClosed):
+    parser_classes = [SmallJSONParser]
+    resolve_market: ResolveMarket | None = None
+
+    def body(self, form: type[Body], request: Request) -> Body:
+        """The request's valid body, or a 400 that says what is wrong with it."""
+        filled = form(data=request.data)
+        filled.is_valid(raise_exception=True)
+        return filled
+
+    def holder(self, form: RenewBody, request: Request) -> Holder:
+        body = form.validated_data
+        return Holder(
+            lock=form.lock(),
+            run_id=body["run_id"],
+            nonce=body["nonce"],
+            key_prefix=request.auth.prefix,  # type: ignore[union-attr]
+            fencing_token=body["fencing_token"],
+        )
+
+    def resolver(self) -> ResolveMarket:
+        if self.resolve_market is None:
+            raise RuntimeError("lock_urls() gives this view its resolve_market.")
+        return self.resolve_market
+
+
+class AcquireView(LockView):
+    required_role = {"POST": ROBOT}
+
+    @extend_schema(request=AcquireBody, responses=GrantAnswer)
+    def post(self, request: Request) -> Response:
+        body = self.body(AcquireBody, request).validated_data
+        asked = AcquireRequest(**body, key_prefix=request.auth.prefix)  # type: ignore[union-attr]
+        return Response(grant_answer(acquire_lease(asked, self.resolver())))
+
+
+class RenewView(LockView):
+    required_role = {"POST": ROBOT}
+
+    @extend_schema(request=RenewBody, responses=RenewAnswer)
+    def post(self, request: Request) -> Response:
+        renewal = services.renew_lease(self.holder(self.body(RenewBody, request), request))
+        return Response(RenewAnswer(renewal).data)
+
+
+class ReleaseView(LockView):
+    required_role = {"POST": ROBOT}
+
+    @extend_schema(request=ReleaseBody, responses=ReleaseAnswer)
+    def post(self, request: Request) -> Response:
+        form = self.body(ReleaseBody, request)
+        crashed = form.validated_data["reason"] == "crashed"
+        was_holder = services.release_lease(self.holder(form, request), crashed=crashed)
+        return Response({"released": True, "was_holder": was_holder})
+
+
+class VerifyView(LockView):
+    required_role = {"POST": ROBOT}
+
+    @extend_schema(request=VerifyBody, responses=VerifyAnswer)
+    def post(self, request: Request) -> Response:
+        form = self.body(VerifyBody, request)
+        services.verify_token(form.lock(), form.validated_data["fencing_token"])
+        return Response({"valid": True})
+
+
+class RevokeView(LockView):
+    required_role = {"POST": OPERATOR}
+
+    @extend_schema(request=RevokeBody, responses=LockRow)
+    def post(self, request: Request) -> Response:
+        form = self.body(RevokeBody, request)
+        record = services.revoke_lease(
+            form.lock(),
+            form.validated_data["fencing_token"],
+            reason=form.validated_data["reason"],
+            by=request.auth.name,  # type: ignore[union-attr]
+        )
+        return Response(LockRow(record, context={"now": services.database_now()}).data)
+
+
+class KillSwitchView(LockView):
+    required_role = {"GET": READER, "POST": OPERATOR}
+
+    @extend_schema(responses=SwitchesAnswer)
+    def get(self, request: Request) -> Response:
+        switches = KillSwitch.objects.order_by("market")
+        return Response(
+            {
+                "engaged": kill_switch.kill_switch_engaged(),
+                "switches": SwitchRow(switches, many=True).data,
+            }
+        )
+
+    @extend_schema(request=KillSwitchBody, responses=SwitchRow)
+    def post(self, request: Request) -> Response:
+        body = self.body(KillSwitchBody, request).validated_data
+        market = ""
+        if body["market"] is not None:
+            try:
+                market = self.resolver()(body["market"]).canonical_instrument
+            except UnknownInstrument as unknown:
+                raise LockRefused("UNKNOWN_INSTRUMENT", 422, str(unknown)) from unknown
+        switch = kill_switch.set_kill_switch(
+            market,
+            engaged=body["engaged"],
+            reason=body["reason"],
+            by=request.auth.name,  # type: ignore[union-attr]
+        )
+        return Response(SwitchRow(switch).data)
+
+
+class Pages(CursorPagination):
+    """`{"next", "previous", "results"}`, newest first."""
+
+    ordering = "-id"
+    page_size = 100
+    page_size_query_param = "page_size"
+    max_page_size = 1000
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        cursor = super().decode_cursor(request)
+        if cursor is not None and cursor.position is not None:
+            try:
+                in_range = 0 <= int(cursor.position) <= MAX_BIGINT
+            except ValueError:
+                in_range = False
+            if not in_range:
+                raise exceptions.NotFound("Invalid cursor")
+        return cursor
+
+
+class LockList(FailsClosed, ListAPIView[Any]):
+    """Rows of one table, narrowed by the parameters that `filter_class` knows."""
+
+    required_role = {"GET": READER}
+    pagination_class = Pages
+    filter_class: type[Serializer[Any]]
+
+    def get_queryset(self) -> QuerySet[models.Model]:
+        wanted = self.filter_class(data=self.request.query_params.dict())
+        wanted.is_valid(raise_exception=True)
+        return super().get_queryset().filter(**_flat(wanted))
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        return {**super().get_serializer_context(), "now": services.database_now()}
+
+
+def _flat(wanted: Serializer[Any]) -> dict[str, Any]:
+    """The given filters by their lookups."""
+    given = wanted.validated_data
+    return {
+        str(field.source): given[field.source]
+        for field in wanted.fields.values()
+        if field.source in given
+    }
+
+
+class LockRecords(LockList):
+    queryset = LockRecord.objects.all()
+    serializer_class: type[BaseSerializer[Any]] = LockRow
+    filter_class = LockFilter
+
+
+class Tenures(LockList):
+    queryset = Tenure.objects.select_related("lock")
+    serializer_class: type[BaseSerializer[Any]] = TenureRowAnswer
+    filter_class = TenureFilter
+
+
+class LockEvents(LockList):
+    queryset = LockEvent.objects.all()
+    serializer_class: type[BaseSerializer[Any]] = EventRow
+    filter_class = EventFilter
+
+
+def lock_urls(resolve_market: ResolveMarket) -> list[URLPattern]:
+    """Every address of the lock authority, with and without a trailing slash.
+
+    The views stay out of ATOMIC_REQUESTS: a lease statement is a transaction of its own.
+    """
+
+    def at(path: str, view: type[APIView], name: str, **options: Any) -> URLPattern:
+        made: Callable[..., Any] = view.as_view(**options)
+        return re_path(rf"^{path}/?$", transaction.non_atomic_requests(made), name=name)
+
+    return [
+        at("locks/acquire", AcquireView, "lock-acquire", resolve_market=resolve_market),
+        at("locks/renew", RenewView, "lock-renew"),
+        at("locks/release", ReleaseView, "lock-release"),
+        at("locks/verify", VerifyView, "lock-verify"),
+        at("locks/revoke", RevokeView, "lock-revoke"),
+        at("locks/tenures", Tenures, "lock-tenures"),
+        at("locks/events", LockEvents, "lock-events"),
+        at("locks", LockRecords, "locks"),
+        at("kill-switch", KillSwitchView, "kill-switch", resolve_market=resolve_market),
+    ]

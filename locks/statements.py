@@ -1,0 +1,274 @@
+"""The lease's transitions: one compare-and-set statement each, with its tenure and audit event.
+
+SQL, because the ORM can neither ask the database's clock nor write all three in one statement. The
+texts are the same for both databases but for the fragments of a `Dialect`; `execution` runs them.
+Parameters: `kind`, `name`, `scope` say which lock; the others are named after their columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Where the databases differ. `clock` and `lock` are the moment and the changed row."""
+
+    clock: str
+    lock: str
+    after: str
+    later: str
+    earlier: str
+    json_object: str
+    json_bool: str
+    json_time: str
+    to_json: str
+
+
+# clock_timestamp(): now() stands still from the start of the transaction, so that after the wait
+# for a row lock it would grant leases that are dead already.
+POSTGRES_CLOCK = "clock AS MATERIALIZED (SELECT clock_timestamp() AS now)"
+POSTGRES = Dialect(
+    clock="clock",
+    lock="lock",
+    after="{moment} + ({seconds}) * interval '1 second'",
+    later="greatest",
+    earlier="least",
+    json_object="jsonb_build_object",
+    json_bool="{value}",
+    json_time="{value}",
+    to_json="CAST({value} AS jsonb)",
+)
+
+# The text that Django writes for a time, so that both compare as they should.
+SQLITE_TIME = "%%Y-%%m-%%d %%H:%%M:%%f000"
+SQLITE_NOW = f"SELECT strftime('{SQLITE_TIME}', 'now')"
+SQLITE = Dialect(
+    clock="(SELECT %(now)s AS now) AS clock",
+    lock="(SELECT * FROM locks_lockrecord"
+    " WHERE kind = %(kind)s AND name = %(name)s AND scope = %(scope)s) AS lock",
+    after=f"strftime('{SQLITE_TIME}', {{moment}}, ({{seconds}}) || ' seconds')",
+    later="max",
+    earlier="min",
+    json_object="json_object",
+    json_bool="json(CASE WHEN {value} THEN 'true' ELSE 'false' END)",
+    json_time="replace({value}, ' ', 'T') || '+00:00'",
+    to_json="{value}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """`update` changes the row or, where its condition does not hold, nothing at all; `history`
+    is written only when it did. `contended` selects the row as far as it is worth waiting for.
+    """
+
+    update: str
+    contended: str
+    history: tuple[str, ...] = ()
+    reads_kill_switch: bool = False
+
+
+THIS = "lock.kind = %(kind)s AND lock.name = %(name)s AND lock.scope = %(scope)s"
+BY_HOLDER = (
+    "lock.state = 'HELD' AND lock.fencing_token = %(fencing_token)s"
+    " AND lock.run_id = %(run_id)s AND lock.nonce_hash = %(nonce_hash)s"
+    " AND lock.key_prefix = %(key_prefix)s"
+)
+# Both rows, the market's and the one for all, must be there and say released.
+KILL_SWITCH_RELEASED = (
+    "((SELECT count(*) FROM locks_killswitch AS switch"
+    " WHERE switch.market IN ('', %(name)s) AND NOT switch.engaged) = 2)"
+)
+PAIR_ENDED = (
+    "EXISTS (SELECT 1 FROM locks_tenure AS tenure WHERE tenure.lock_id = lock.id"
+    " AND tenure.run_id = %(run_id)s AND tenure.nonce_hash = %(nonce_hash)s"
+    " AND tenure.ended_at IS NOT NULL)"
+)
+# Nothing can be left of the old holder: he stops by his own clock within one TTL.
+DELAY = "{d.later}(lock.lock_delay, lock.ttl)"
+
+
+class Statements:
+    """Every transition and question, in the words of one database."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.grant = self._grant()
+        self.renew = self._renew()
+        self.release = self._release()
+        self.revoke = self._revoke()
+        self.expire = self._expire()
+
+    def _after(self, seconds: str) -> str:
+        return self.dialect.after.format(moment="clock.now", seconds=seconds)
+
+    def _grant(self) -> Transition:
+        return Transition(
+            update=f"""
+UPDATE locks_lockrecord AS lock
+SET state = 'HELD', fencing_token = lock.fencing_token + 1, takeover = lock.dirty,
+    run_id = %(run_id)s, nonce_hash = %(nonce_hash)s, key_prefix = %(key_prefix)s,
+    execution_instrument = %(execution_instrument)s, account = %(account)s,
+    host = %(host)s, boot_id = %(boot_id)s, pid = %(pid)s, lock_file_path = %(lock_file_path)s,
+    ttl = %(ttl)s, lock_delay = %(lock_delay)s, renewals = 0,
+    acquired_at = clock.now, renewed_at = clock.now, expires_at = {self._after("%(ttl)s")},
+    free_at = NULL
+FROM {self.dialect.clock}
+WHERE {THIS}
+  AND (lock.state = 'FREE'
+       OR (lock.state IN ('EXPIRED', 'REVOKED') AND lock.free_at <= clock.now))
+  AND NOT {PAIR_ENDED}
+  AND (NOT %(obeys_kill_switch)s OR {KILL_SWITCH_RELEASED})""",
+            # A contender never queues for the row of a holder who is alive.
+            contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS} AND"
+            " (lock.state <> 'HELD' OR lock.expires_at <= clock_timestamp())",
+            history=(
+                self._tenure_begins(),
+                self._event(
+                    "CANONICAL_MARKET_LOCK_ACQUIRED",
+                    f"'takeover', {self.dialect.json_bool.format(value='lock.takeover')},"
+                    " 'ttl', lock.ttl, 'account', lock.account, 'boot_id', lock.boot_id,"
+                    " 'pid', lock.pid, 'lock_file_path', lock.lock_file_path,"
+                    " 'key_prefix', lock.key_prefix",
+                ),
+            ),
+            reads_kill_switch=True,
+        )
+
+    def _renew(self) -> Transition:
+        # No event: a tenure counts its renewals, and the row says when the last one was.
+        return Transition(
+            update=f"""
+UPDATE locks_lockrecord AS lock
+SET expires_at = {self._after("lock.ttl")}, renewed_at = clock.now, renewals = lock.renewals + 1
+FROM {self.dialect.clock}
+WHERE {THIS} AND {BY_HOLDER} AND lock.expires_at > clock.now""",
+            contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS} AND {BY_HOLDER}",
+        )
+
+    def _release(self) -> Transition:
+        return Transition(
+            update=f"""
+UPDATE locks_lockrecord AS lock
+SET state = 'FREE', dirty = %(crashed)s, free_at = NULL
+FROM {self.dialect.clock}
+WHERE {THIS} AND {BY_HOLDER} AND lock.expires_at > clock.now""",
+            contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS} AND {BY_HOLDER}",
+            history=(
+                self._tenure_ends("%(end)s"),
+                self._event(
+                    "CANONICAL_MARKET_LOCK_RELEASED",
+                    f"'reason', CAST(%(reason)s AS text), 'renewals', lock.renewals,"
+                    f" 'held_since', {self.dialect.json_time.format(value='lock.acquired_at')}",
+                ),
+            ),
+        )
+
+    def _revoke(self) -> Transition:
+        return Transition(
+            update=f"""
+UPDATE locks_lockrecord AS lock
+SET state = 'REVOKED', fencing_token = lock.fencing_token + 1, dirty = true,
+    free_at = {self._after(DELAY.format(d=self.dialect))}
+FROM {self.dialect.clock}
+WHERE {THIS} AND lock.state IN ('HELD', 'EXPIRED') AND lock.fencing_token = %(fencing_token)s""",
+            contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS}",
+            history=(
+                self._tenure_ends("'revoked'", token="%(fencing_token)s"),
+                self._event(
+                    "CANONICAL_MARKET_LOCK_REVOKED",
+                    "'reason', CAST(%(reason)s AS text),"
+                    " 'revoked_by', CAST(%(revoked_by)s AS text),"
+                    " 'new_fencing_token', lock.fencing_token",
+                    token="%(fencing_token)s",
+                ),
+            ),
+        )
+
+    def _expire(self) -> Transition:
+        return Transition(
+            update=f"""
+UPDATE locks_lockrecord AS lock
+SET state = 'EXPIRED', dirty = true, free_at = {self._after(DELAY.format(d=self.dialect))}
+FROM {self.dialect.clock}
+WHERE {THIS} AND lock.state = 'HELD' AND lock.expires_at <= clock.now""",
+            contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS}"
+            " AND lock.state = 'HELD' AND lock.expires_at <= clock_timestamp()",
+            history=(
+                self._tenure_ends("'expired'"),
+                self._event(
+                    "CANONICAL_MARKET_LOCK_STALE",
+                    f"'expired_at', {self.dialect.json_time.format(value='lock.expires_at')},"
+                    " 'renewals', lock.renewals, 'seen_by', CAST(%(seen_by)s AS text)",
+                ),
+            ),
+        )
+
+    def _tenure_begins(self) -> str:
+        return f"""
+INSERT INTO locks_tenure (lock_id, fencing_token, run_id, nonce_hash, key_prefix,
+    execution_instrument, account, host, boot_id, pid, takeover, acquired_at, "end", renewals)
+SELECT lock.id, lock.fencing_token, lock.run_id, lock.nonce_hash, lock.key_prefix,
+    lock.execution_instrument, lock.account, lock.host, lock.boot_id, lock.pid, lock.takeover,
+    lock.acquired_at, '', 0
+FROM {self.dialect.lock}"""
+
+    def _tenure_ends(self, end: str, token: str = "lock.fencing_token") -> str:
+        # A tenure never outlives its lease, however late its end is seen.
+        return f"""
+UPDATE locks_tenure AS tenure
+SET ended_at = {self.dialect.earlier}(clock.now, lock.expires_at), "end" = {end},
+    renewals = lock.renewals
+FROM {self.dialect.lock}, {self.dialect.clock}
+WHERE tenure.lock_id = lock.id AND tenure.fencing_token = {token} AND tenure.ended_at IS NULL"""
+
+    def _event(self, type_: str, pairs: str, token: str = "lock.fencing_token") -> str:
+        return f"""
+INSERT INTO locks_lockevent (type, kind, name, scope, run_id, host, fencing_token, code, count,
+    at, last_at, data)
+SELECT '{type_}', lock.kind, lock.name, lock.scope, lock.run_id, lock.host, {token}, '', 1,
+    clock.now, clock.now,
+    {self.dialect.json_object}('execution_instrument', lock.execution_instrument, {pairs})
+FROM {self.dialect.lock}, {self.dialect.clock}"""
+
+    @property
+    def refusal(self) -> str:
+        """Audits a refusal, or counts it where the same run was refused so before."""
+        return f"""
+INSERT INTO locks_lockevent AS event (type, kind, name, scope, run_id, host, fencing_token, code,
+    count, at, last_at, data)
+SELECT %(type)s, %(kind)s, %(name)s, %(scope)s, %(run_id)s, %(host)s, %(fencing_token)s, %(code)s,
+    1, clock.now, clock.now, {self.dialect.to_json.format(value="%(data)s")}
+FROM {self.dialect.clock} WHERE true
+ON CONFLICT (kind, name, scope, type, run_id, fencing_token, code) WHERE NOT (code = '')
+DO UPDATE SET count = event.count + 1, last_at = excluded.last_at"""
+
+    @property
+    def look(self) -> str:
+        """The row, the moment and the switch."""
+        return f"""
+SELECT clock.now AS now, {KILL_SWITCH_RELEASED} AS kill_switch_released, lock.*
+FROM {self.dialect.lock}, {self.dialect.clock}"""
+
+    @property
+    def examine(self) -> str:
+        """The same of a lock that was refused, and whether the caller's pair is used up."""
+        return f"""
+SELECT clock.now AS now, {KILL_SWITCH_RELEASED} AS kill_switch_released,
+    {PAIR_ENDED} AS pair_ended, lock.*
+FROM locks_lockrecord AS lock, {self.dialect.clock}
+WHERE {THIS}"""
+
+    @property
+    def overdue(self) -> str:
+        """Which held leases are past their end."""
+        return f"""
+SELECT lock.kind, lock.name, lock.scope FROM locks_lockrecord AS lock, {self.dialect.clock}
+WHERE lock.state = 'HELD' AND lock.expires_at <= clock.now ORDER BY lock.expires_at"""
+
+
+# The order in which both rows are locked is the same for everybody.
+SHARE_KILL_SWITCH = (
+    "SELECT 1 FROM locks_killswitch WHERE market IN ('', %(name)s) ORDER BY market FOR SHARE"
+)
