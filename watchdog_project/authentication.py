@@ -6,18 +6,20 @@ A view says what it demands in `required_role`: a mapping of method to role.
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication, exceptions, permissions
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from watchdog_project.api_keys import Principal, principal_of
 from watchdog_project.models import Role
+
+if TYPE_CHECKING:
+    # REST framework itself is still being imported when its settings ask for these classes.
+    from rest_framework.views import APIView
 
 OPERATE = "watchdog.operate"
 
@@ -117,28 +119,3 @@ _FORWARDED = (
     "HTTP_X_REAL_IP",
     "HTTP_VIA",
 )
-
-
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How the API's schema tells of keys."""
-
-    target_class = "watchdog_project.authentication.ApiKeyAuthentication"
-    name = "apiKey"
-
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {
-            "type": "apiKey",
-            "in": "header",
-            "name": "Authorization",
-            "description": "`Api-Key <prefix>.<secret>`",
-        }
-
-
-class AdminSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How the API's schema tells of the admin's session."""
-
-    target_class = "watchdog_project.authentication.AdminSessionAuthentication"
-    name = "adminSession"
-
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}

@@ -111,7 +111,12 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Several processes and threads write in the tests as they do in the field: a file, not memory.
     DATABASES["default"]["TEST"] = {"NAME": str(WATCHDOG_HOME / "test.sqlite3")}
 else:
-    DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 8, "timeout": 5}}
+    # What the URL says of the connection (sslmode, say) stays.
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+        "min_size": 1,
+        "max_size": 8,
+        "timeout": 5,
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -130,8 +135,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "America/Chicago"
 USE_I18N = False
 USE_TZ = True
-DATETIME_FORMAT = "Y-m-d H:i:s T"
-DATE_FORMAT = "Y-m-d"
+FORMAT_MODULE_PATH = "watchdog_project.formats"
 
 STATIC_URL = "static/"
 STATIC_ROOT = WATCHDOG_HOME / "static"
@@ -147,6 +151,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_PERMISSION_CLASSES": ["watchdog_project.authentication.HasRequiredRole"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "watchdog_project.negotiation.OneFormForAll",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "watchdog_project.problems.problem_response",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -156,6 +161,9 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Single-executor guard and identity watchdog for automated futures robots.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["watchdog_project.authentication.HasRequiredRole"],
+    "PREPROCESSING_HOOKS": ["watchdog_project.schema.one_path_per_address"],
+    "SCHEMA_PATH_PREFIX": "/api/",
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

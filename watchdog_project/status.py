@@ -281,3 +281,22 @@ def _ingest() -> dict[str, Any]:
 def _last_check(identities: list[MarketIdentity]) -> datetime | None:
     checks = [one.checked_at for one in identities if one.checked_at is not None]
     return max(checks).astimezone(CHICAGO) if checks else None
+
+
+def readiness(now: datetime) -> dict[str, Any]:
+    """Whether the database answers, and how the last sweep went; never raises."""
+    readings = _Readings()
+    sweep = readings.read("sweep", lambda: _sweep(now), None)
+    if sweep is None:
+        return {
+            "ready": False,
+            "database": "unavailable",
+            "sweep": "unknown",
+            "last_sweep_at": None,
+        }
+    return {
+        "ready": True,
+        "database": "ok",
+        "sweep": "overdue" if sweep["overdue"] else "ok",
+        "last_sweep_at": sweep["last_finished_at"],
+    }

@@ -1,8 +1,42 @@
 """Every address of the product, and what the apps are handed of each other."""
 
+from __future__ import annotations
+
 from django.contrib import admin
-from django.urls import path
+from django.urls import URLPattern, include, path, re_path
+from django.views.generic import RedirectView
+from rest_framework.views import APIView
+
+from locks.api import lock_urls
+from watchdog_project.api import (
+    BadgeView,
+    DocsView,
+    HealthView,
+    ReadyView,
+    SchemaView,
+    StatusView,
+)
+from watchdog_project.handover import resolve_market
+
+handler400 = "watchdog_project.error_pages.bad_request"
+handler403 = "watchdog_project.error_pages.permission_denied"
+handler404 = "watchdog_project.error_pages.not_found"
+handler500 = "watchdog_project.error_pages.server_error"
+
+
+def _at(address: str, view: type[APIView], name: str) -> URLPattern:
+    return re_path(rf"^{address}/?$", view.as_view(), name=name)
+
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
+    re_path(r"^admin$", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    _at("healthz", HealthView, "healthz"),
+    _at("readyz", ReadyView, "readyz"),
+    _at("api/watchdog/status", StatusView, "watchdog-status"),
+    _at(r"api/watchdog/badge\.svg", BadgeView, "watchdog-badge"),
+    _at("api/schema", SchemaView, "schema"),
+    _at("api/docs", DocsView, "docs"),
+    path("api/", include(lock_urls(resolve_market))),
 ]
