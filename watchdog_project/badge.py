@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,10 +11,14 @@ from typing import Any
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.utils import timezone
+from django.utils.functional import lazy
+
+from watchdog_project.status import snapshot
 
 logger = logging.getLogger(__name__)
 
 SHOWN_MESSAGES = 8
+KILL_SWITCH = {True: "ENGAGED", None: "UNREADABLE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,16 @@ LOOKS = {
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """What the header shows: a look, the open violations' messages, and as of when."""
+    """What the header shows: a look, what is wrong in words, and as of when.
+
+    `label` is empty, or says of which day the logs are where only old logs say what is wrong.
+    `kill_switch` is "ENGAGED", "UNREADABLE" (which counts as engaged) or empty.
+    """
 
     look: Look
     messages: tuple[str, ...]
-    kill_switch_active: bool
+    label: str
+    kill_switch: str
     as_of: datetime
     snapshot: Mapping[str, Any]
 
@@ -83,41 +92,63 @@ class Badge:
 
 def badge_from(snapshot: Mapping[str, Any], now: datetime) -> Badge:
     """The badge of a status snapshot; a status it does not know is shown as unknown."""
-    messages = snapshot.get("last_identity_violations") or ()
     return Badge(
         look=LOOKS.get(str(snapshot.get("status")), LOOKS["UNKNOWN"]),
-        messages=tuple(str(message) for message in messages),
-        kill_switch_active=bool(snapshot.get("kill_switch_active")),
+        messages=tuple(_messages(snapshot)),
+        label=_label(snapshot),
+        kill_switch=KILL_SWITCH.get(snapshot.get("kill_switch_active"), ""),
         as_of=now,
         snapshot=snapshot,
     )
+
+
+def _messages(snapshot: Mapping[str, Any]) -> Iterator[str]:
+    yield from (str(message) for message in snapshot.get("last_identity_violations") or ())
+    yield from (f"Could not be read: {part}" for part in snapshot.get("unreadable") or ())
+    if (snapshot.get("sweep") or {}).get("overdue") and snapshot.get("markets"):
+        yield "The identity sweep is overdue: are the worker and beat running?"
+
+
+def _label(snapshot: Mapping[str, Any]) -> str:
+    broken = [
+        row["identity"]
+        for row in snapshot.get("markets") or ()
+        if row["identity"]["status"] == "VIOLATION"
+    ]
+    if not all(identity.get("historical") for identity in broken):
+        return ""
+    return max((str(identity.get("label") or "") for identity in broken), default="")
 
 
 def badge_of(request: HttpRequest) -> Badge:
     """The badge as of this request, read once a request; never raises."""
     known = getattr(request, "_watchdog_badge", None)
     if known is None:
-        known = badge_from(read_snapshot(), timezone.now())
+        known = _read_badge(timezone.now())
         request._watchdog_badge = known  # type: ignore[attr-defined]
     return known
 
 
-def read_snapshot() -> Mapping[str, Any]:
-    """The status now, or an empty mapping, shown as unknown, where it cannot be read."""
+def _read_badge(now: datetime) -> Badge:
     try:
-        from watchdog_project.status import snapshot
-
-        return snapshot()
+        return badge_from(snapshot(now), now)
     except Exception:
-        logger.exception("The status for the badge could not be read; it is shown as unknown.")
-        return {}
+        logger.exception("The badge could not be made; the status is shown as unknown.")
+        return badge_from({"unreadable": ["the status"]}, now)
 
 
 def favicon(request: HttpRequest) -> str:
-    """Address of the icon that goes with the status, for the browser's tab."""
-    return static(f"watchdog/status/{badge_of(request).look.key}.svg")
+    """Address of the icon that goes with the status, for the browser's tab.
+
+    Not read before the page is rendered: a view's transaction, if it has one, is over by then.
+    """
+    return _text_when_rendered(lambda: static(f"watchdog/status/{badge_of(request).look.key}.svg"))
 
 
 def title_prefix(request: HttpRequest) -> str:
     """What stands before a page's title, so that a tab shows the status too."""
-    return f"{badge_of(request).look.sign} ·"
+    return _text_when_rendered(lambda: f"{badge_of(request).look.sign} ·")
+
+
+def _text_when_rendered(text: Callable[[], str]) -> str:
+    return lazy(text, str)()

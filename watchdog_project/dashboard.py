@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from identity.models import IngestError, LogFolder
-from locks.models import KillSwitch, LockEvent, LockEventType
+from locks.models import LockEvent, LockEventType
 from watchdog_project.badge import LOOKS, Look, badge_of
 from watchdog_project.models import TaskHeartbeat
 
@@ -45,7 +45,7 @@ FIRST_STEPS = (
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who executes a market, and for how many seconds the lease still lasts."""
+    """Who executes a market, and for how many seconds the lease still lasts (0: it is over)."""
 
     state: str
     run_id: str
@@ -75,6 +75,7 @@ class MarketRow:
     session_changes_at: datetime | None
     refused: int
     kill_switch: bool
+    label: str
 
     @property
     def key(self) -> str:
@@ -89,8 +90,7 @@ def dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str
     """Unfold's callback: what admin/index.html needs, from one snapshot and a few counts."""
     now = timezone.now()
     badge = badge_of(request)
-    switches = list(KillSwitch.objects.filter(engaged=True).order_by("market"))
-    rows = market_rows(badge.snapshot, refusals_since(now - REFUSALS_SHOWN_FOR), switches)
+    rows = market_rows(badge.snapshot, refusals_since(now - REFUSALS_SHOWN_FOR))
     server = request.build_absolute_uri("/").rstrip("/")
     context.update(
         {
@@ -101,7 +101,6 @@ def dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str
             "violation_count": sum(len(row.violations) for row in rows),
             "holder_count": sum(row.holder is not None for row in rows),
             "refused_count": sum(row.refused for row in rows),
-            "kill_switches": switches,
             "sweep": badge.snapshot.get("sweep") or {},
             "ingest": badge.snapshot.get("ingest") or {},
             "last_event_at": as_time((badge.snapshot.get("ingest") or {}).get("last_event_at")),
@@ -128,13 +127,10 @@ def refusals_since(since: datetime) -> dict[tuple[str, str], int]:
 
 
 def market_rows(
-    snapshot: Mapping[str, Any],
-    refusals: Mapping[tuple[str, str], int],
-    switches: Sequence[KillSwitch],
+    snapshot: Mapping[str, Any], refusals: Mapping[tuple[str, str], int]
 ) -> list[MarketRow]:
     """A row per watched market of the snapshot, worst first, then most breaches, then by name."""
-    stopped = {switch.market for switch in switches}
-    rows = [_market_row(row, refusals, stopped) for row in snapshot.get("markets") or ()]
+    rows = [_market_row(row, refusals) for row in snapshot.get("markets") or ()]
     order = {status: place for place, status in enumerate(WORST_FIRST)}
     return sorted(
         rows,
@@ -142,9 +138,7 @@ def market_rows(
     )
 
 
-def _market_row(
-    row: Mapping[str, Any], refusals: Mapping[tuple[str, str], int], stopped: set[str]
-) -> MarketRow:
+def _market_row(row: Mapping[str, Any], refusals: Mapping[tuple[str, str], int]) -> MarketRow:
     identity = row.get("identity") or {}
     session = row.get("session") or {}
     market, scope = str(row.get("market") or ""), str(row.get("scope") or "")
@@ -165,7 +159,8 @@ def _market_row(
         session_open=session.get("open"),
         session_changes_at=as_time(session.get("next_change_at")),
         refused=refusals.get((market, scope), 0),
-        kill_switch=bool({"", market} & stopped),
+        kill_switch=row.get("kill_switch_active") is not False,
+        label=str(identity.get("label") or ""),
     )
 
 

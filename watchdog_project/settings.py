@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ if PRODUCTION:
         if not env.str(name, default="")
     ]
     if missing:
+        # The sentence is all there is to say; where in this file it was said helps nobody.
+        sys.tracebacklimit = 0
         raise ImproperlyConfigured(
             f"WATCHDOG_PRODUCTION is set, so these must be too: {', '.join(missing)}."
         )

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
@@ -28,7 +29,7 @@ class ViolationState(admin.SimpleListFilter):
         if self.value() == "open":
             return queryset.filter(ended_at__isnull=True)
         if self.value() == "accepted":
-            return queryset.filter(ended_at__isnull=True, accepted_until__isnull=False)
+            return queryset.filter(ended_at__isnull=True, accepted_until__gt=timezone.now())
         if self.value() == "ended":
             return queryset.filter(ended_at__isnull=False)
         return queryset
@@ -94,7 +95,8 @@ class ViolationAdmin(EvidenceAdmin):
     def shown_state(self, violation: Violation) -> str:
         if violation.ended_at:
             return "ended"
-        return "accepted" if violation.accepted_until else "OPEN"
+        until = violation.accepted_until
+        return "accepted" if until and until > timezone.now() else "OPEN"
 
     @display(description="Sample")
     def shown_sample(self, violation: Violation) -> str:

@@ -118,7 +118,7 @@ class CanonicalInstrumentAdmin(RegistryAdmin):
 
 class ExecutionInstrumentAdmin(RegistryAdmin):
     form = ExecutionInstrumentForm
-    list_display = ("symbol", "canonical", "name", "multiplier")
+    list_display = ("symbol", "canonical", "name", "shown_multiplier")
     list_filter = ("canonical",)
     list_select_related = ("canonical",)
     search_fields = ("symbol", "name", "canonical__symbol")
@@ -127,6 +127,10 @@ class ExecutionInstrumentAdmin(RegistryAdmin):
 
     def canonical_of(self, obj: ExecutionInstrument) -> str:
         return obj.canonical.symbol
+
+    @display(description="Multiplier", ordering="multiplier")
+    def shown_multiplier(self, product: ExecutionInstrument) -> str:
+        return "-" if product.multiplier is None else f"{product.multiplier.normalize():f}"
 
 
 class LogFolderForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -54,6 +54,13 @@ class ApiKeyAdmin(ModelAdmin):
     def shown_state(self, key: ApiKey) -> str:
         return "revoked" if key.revoked_at else "good"
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        # Whichever way it is saved, the page that shows the key comes next.
+        only_save = {"show_save_and_add_another": False, "show_save_and_continue": False}
+        return super().render_change_form(request, {**context, **only_save}, *args, **kwargs)
+
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 

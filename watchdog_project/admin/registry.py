@@ -6,12 +6,7 @@ from django.contrib import admin
 
 from identity.admin.settings import CanonicalInstrumentAdmin, ExecutionInstrumentAdmin
 from identity.models import CanonicalInstrument, ExecutionInstrument
-
-
-def market_under_lease(canonical: str) -> bool:
-    from locks.services import market_under_lease as under_lease
-
-    return under_lease(canonical)
+from locks.services import market_under_lease
 
 
 @admin.register(CanonicalInstrument)

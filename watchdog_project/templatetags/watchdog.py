@@ -14,8 +14,6 @@ from watchdog_project.badge import LOOKS, badge_of
 
 register = template.Library()
 
-STATUS_ADDRESS = "/api/watchdog/status"
-
 
 @register.inclusion_tag("watchdog/badge.html", takes_context=True)
 def watchdog_badge(context: RequestContext) -> dict[str, Any]:
@@ -30,7 +28,7 @@ def watchdog_badge(context: RequestContext) -> dict[str, Any]:
         "logged_in": logged_in,
         "violations_url": _address("admin:identity_violation_changelist", "?state=open"),
         "kill_switch_url": _address("admin:locks_killswitch_changelist"),
-        "poll_url": STATUS_ADDRESS if logged_in else _address("admin:login"),
+        "poll_url": reverse("watchdog-status" if logged_in else "admin:login"),
         "poll_kind": "status" if logged_in else "page",
         "noscript_css": static("watchdog/noscript.css"),
         "is_popup": context.get("is_popup", False),

@@ -30,6 +30,29 @@
         }
     }
 
+    /** What is wrong, in words; the server writes the same into the page. */
+    function messagesOf(snapshot) {
+        const messages = [...(snapshot.last_identity_violations || [])];
+        for (const part of snapshot.unreadable || []) {
+            messages.push(`Could not be read: ${part}`);
+        }
+        if (snapshot.sweep?.overdue && snapshot.markets?.length) {
+            messages.push("The identity sweep is overdue: are the worker and beat running?");
+        }
+        return messages;
+    }
+
+    /** Of which day the logs are, where only old logs say what is wrong. */
+    function labelOf(snapshot) {
+        const broken = (snapshot.markets || [])
+            .map((row) => row.identity)
+            .filter((identity) => identity.status === "VIOLATION");
+        if (!broken.every((identity) => identity.historical)) {
+            return "";
+        }
+        return broken.map((identity) => identity.label || "").sort().pop() || "";
+    }
+
     /** How old the server itself said its snapshot was when it answered, in milliseconds. */
     function ageAtReceipt(response, snapshot) {
         const behindProxy = Number(response.headers.get("Age") || 0) * 1000;
@@ -62,11 +85,12 @@
             return this.root.dataset.look;
         }
 
-        show(look, { time, messages, meaning }) {
-            const { label, sign, meaning: usual } = this.looks.get(look);
+        show(look, { time, messages, meaning, label = "" }) {
+            const { label: name, sign, meaning: usual } = this.looks.get(look);
             const changed = look !== this.look;
             this.root.dataset.look = look;
-            this.set("label", label);
+            this.set("label", name);
+            this.set("label-of-logs", label && ` · ${label}`);
             this.set("meaning", meaning || usual);
             if (time) {
                 this.set("time", time);
@@ -104,6 +128,15 @@
                 items.push(more);
             }
             list.replaceChildren(...items);
+        }
+
+        /** `active` is true, false, or null where it cannot be read, which counts as engaged. */
+        switched(active) {
+            if (this.killSwitch) {
+                this.killSwitch.hidden = active === false;
+                this.killSwitch.querySelector('[data-wd="kill-switch"]').textContent =
+                    active === null ? "UNREADABLE" : "ENGAGED";
+            }
         }
 
         /** The tab's icon, drawn from the page itself: a dead server could not send one. */
@@ -239,11 +272,10 @@
             }
             this.badge.show(LOOK_OF[snapshot.status] || "unknown", {
                 time: clock(unchanged ? response.headers.get("Date") : snapshot.snapshot_utc),
-                messages: snapshot.last_identity_violations || [],
+                messages: messagesOf(snapshot),
+                label: labelOf(snapshot),
             });
-            if (this.badge.killSwitch) {
-                this.badge.killSwitch.hidden = !snapshot.kill_switch_active;
-            }
+            this.badge.switched(snapshot.kill_switch_active);
             document.dispatchEvent(new CustomEvent("watchdog:status", { detail: { unchanged } }));
         }
 

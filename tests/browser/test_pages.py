@@ -1,0 +1,70 @@
+"""Every page of the admin in a real browser: the badge, nothing from elsewhere, nothing cut off."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.conftest import DESK, PHONE, sign_in
+from tests.server import Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+LINKS = """[...document.querySelectorAll('a[href]')].map((a) => a.href)"""
+SQUEEZED = """() => {
+    const badge = document.querySelector('.wd-badge-face')?.getBoundingClientRect();
+    const seen = badge && badge.left >= 0 && badge.right <= innerWidth && badge.top >= 0
+        && badge.bottom <= innerHeight && badge.height > 20;
+    return {seen: Boolean(seen), overflow: document.documentElement.scrollWidth - innerWidth};
+}"""
+# One page of a kind is enough: rows and filters lead to the same page again.
+KIND = re.compile(r"/\d+/")
+
+
+def kind_of(address: str) -> str:
+    path = address.partition("?")[0].partition("#")[0]
+    return KIND.sub("/N/", path) + ("?popup" if "_popup" in address else "")
+
+
+def test_every_page_shows_the_badge_whole_and_loads_nothing_from_elsewhere(
+    page: Page, full_server: Server
+) -> None:
+    strangers: set[str] = set()
+    errors: list[str] = []
+    here = full_server.url
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith((f"{here}/", "data:")) else strangers.add(request.url)
+        ),
+    )
+    page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
+    sign_in(page, full_server)
+    waiting, seen, wrong = deque([f"{here}/admin/"]), {kind_of(f"{here}/admin/")}, []
+
+    while waiting:
+        address = waiting.popleft()
+        answer = page.goto(address)
+        assert answer is not None
+        assert answer.status == 200, address
+        for view in (PHONE, DESK):
+            page.set_viewport_size(view)  # type: ignore[arg-type]
+            state = page.evaluate(SQUEEZED)
+            if not state["seen"] or state["overflow"] > 0:
+                wrong.append((address, view["width"], state))
+        for link in page.evaluate(LINKS):
+            listed = link.rstrip("/").rpartition("/")[2]
+            also = [f"{link}?_popup=1"] if listed in ("add", "change") else []
+            for found in (link, *also):
+                ours = found.startswith(f"{here}/admin/") and "/logout" not in found
+                if ours and kind_of(found) not in seen:
+                    seen.add(kind_of(found))
+                    waiting.append(found)
+
+    assert wrong == []
+    assert strangers == set()
+    assert errors == []
+    assert len(seen) > 60

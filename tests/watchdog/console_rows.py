@@ -1,0 +1,147 @@
+"""One row of every kind that the console shows: a small cast for its pages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from django.utils import timezone
+
+from identity.models import (
+    CanonicalInstrument,
+    Claim,
+    EventOrigin,
+    ExecutionInstrument,
+    IdentityEvent,
+    IngestError,
+    IngestSource,
+    InvariantResult,
+    LogFolder,
+    RobotRun,
+    Stream,
+    Violation,
+    WatchedMarket,
+)
+from identity.registry import seed_registry
+from locks.models import KillSwitch, LockEvent, LockEventType, LockRecord, LockState, Tenure
+from watchdog_project.models import TaskHeartbeat
+
+RUN = "run-4711"
+MESSAGE = "ORDER_SUBMITTED carries no execution instrument"
+
+
+def a_registry() -> None:
+    seed_registry()
+    assert CanonicalInstrument.objects.exists()
+    assert ExecutionInstrument.objects.exists()
+
+
+def a_held_lock(market: str = "ES", now: datetime | None = None) -> LockRecord:
+    """MES executes ES; a second run was refused."""
+    now = now or timezone.now()
+    lock = LockRecord.objects.create(
+        name=market,
+        state=LockState.HELD,
+        fencing_token=7,
+        run_id=RUN,
+        nonce_hash="5ec4e7" * 10,
+        execution_instrument="MES",
+        host="trader-1",
+        pid=4711,
+        acquired_at=now,
+        renewed_at=now,
+        expires_at=now + timedelta(seconds=15),
+    )
+    Tenure.objects.create(
+        lock=lock,
+        fencing_token=7,
+        run_id=RUN,
+        nonce_hash="5ec4e7" * 10,
+        execution_instrument="MES",
+        host="trader-1",
+        acquired_at=now,
+    )
+    LockEvent.objects.create(
+        type=LockEventType.ALREADY_ACTIVE,
+        name=market,
+        run_id="run-late",
+        host="trader-2",
+        fencing_token=7,
+        code="CANONICAL_MARKET_ALREADY_ACTIVE",
+        at=now,
+        last_at=now,
+        data={"execution_instrument": "ES"},
+    )
+    return lock
+
+
+def a_watched_market(market: str = "ES", *, passed: bool | None, now: datetime) -> WatchedMarket:
+    watched = WatchedMarket.objects.create(
+        market=market, first_evidence_at=now, evidence_at=now, run_id=RUN
+    )
+    InvariantResult.objects.create(
+        watched=watched,
+        origin=EventOrigin.SWEEP,
+        passed=passed,
+        checked_at=now,
+        evidence_at=now,
+        changed_at=now,
+        run_id=RUN,
+        execution_instrument="MES",
+        stream_ids=["ES1"],
+        violations=[] if passed else [MESSAGE],
+    )
+    return watched
+
+
+def a_violation(market: str = "ES", *, now: datetime) -> Violation:
+    return Violation.objects.create(
+        market=market,
+        code="EVENT_IDENTITY_INCOMPLETE",
+        subject="ORDER_SUBMITTED",
+        message=MESSAGE,
+        run_id=RUN,
+        sample={"event": "ORDER_SUBMITTED"},
+        opened_at=now,
+        last_seen_at=now,
+    )
+
+
+def what_robots_said(now: datetime) -> None:
+    folder = LogFolder.objects.create(path="/var/robots/logs", scanned_at=now)
+    source = IngestSource.objects.create(
+        folder=folder, name="/var/robots/logs/robot_MES.jsonl", fingerprint="f1", accepted=1
+    )
+    run = RobotRun.objects.create(run_id=RUN, host="trader-1", first_seen_at=now, last_seen_at=now)
+    Claim.objects.create(
+        run=run, market="ES", execution_instrument="MES", first_at=now, last_at=now
+    )
+    Stream.objects.create(
+        run=run, stream_id="ES1", market="ES", first_seen_at=now, last_seen_at=now
+    )
+    IdentityEvent.objects.create(
+        identity_key="k1",
+        event_type="ORDER_SUBMITTED",
+        market="ES",
+        run_id=RUN,
+        occurred_at=now,
+        received_at=now,
+        source=source,
+        data={"note": "<script>alert(1)</script>"},
+    )
+    IngestError.objects.create(
+        source=source, code="UNREADABLE", detail="not a JSON object", sample="{", at=now
+    )
+
+
+def everything(now: datetime | None = None) -> None:
+    """A broken ES, executed as MES, with a row of every other kind beside it."""
+    now = now or datetime.now(UTC)
+    a_registry()
+    a_held_lock(now=now)
+    a_watched_market(passed=False, now=now)
+    a_violation(now=now)
+    what_robots_said(now)
+    KillSwitch.objects.get_or_create(market="")
+    TaskHeartbeat.objects.create(
+        task="watchdog_project.tasks.sweep_identity", interval=60, finished_at=now
+    )
