@@ -228,6 +228,7 @@ def _cursor() -> Iterator[CursorWrapper]:
 @contextmanager
 def _writer(seconds: int = WAIT_SECONDS) -> Iterator[tuple[CursorWrapper, str]]:
     """SQLite's one writer, and the time once it is us."""
+    connection.ensure_connection()
     if getattr(connection, "transaction_mode", None) != "IMMEDIATE":
         raise ImproperlyConfigured("Leases need SQLite's transaction_mode to be IMMEDIATE.")
     with connection.cursor() as cursor:
