@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.utils import timezone
+from rest_framework.test import APIClient
 
 from identity.registry import seed_registry
+from watchdog_project.api_keys import create_api_key, revoke_api_key
+
+ClientOf = Callable[[str], APIClient]
+
+KEYS = ("reader", "robot", "operator")
+SESSIONS = ("staff", "trusted", "superuser", "customer")
 
 
 @pytest.fixture
 def instruments(db: None) -> None:
     seed_registry()
+
+
+@pytest.fixture
+def client_of(db: None) -> ClientOf:
+    """A client for one of the cast: "nobody", a key's role, "revoked", or a session.
+
+    "staff" may log in to the admin, "trusted" also has the permission to operate, "customer" has
+    an account and nothing else. None of them raises a server's error here: its answer is looked at.
+    """
+
+    def make(who: str) -> APIClient:
+        client = APIClient(raise_request_exception=False)
+        if who in KEYS:
+            client.credentials(HTTP_AUTHORIZATION=f"Api-Key {create_api_key(who, who)}")
+        elif who == "revoked":
+            key = create_api_key(who, "operator")
+            revoke_api_key(who, timezone.now())
+            client.credentials(HTTP_AUTHORIZATION=f"Api-Key {key}")
+        elif who in SESSIONS:
+            client.force_login(user_called(who))
+        else:
+            assert who == "nobody"
+        return client
+
+    return make
+
+
+def user_called(who: str) -> User:
+    if who == "superuser":
+        return User.objects.create_superuser(who)
+    user = User.objects.create_user(who, is_staff=who != "customer")
+    if who == "trusted":
+        permission = Permission.objects.get(codename="operate", content_type__app_label="watchdog")
+        user.user_permissions.add(permission)
+    return user
