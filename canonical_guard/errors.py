@@ -72,3 +72,21 @@ class KillSwitchEngaged(GuardError):
 
     code = "KILL_SWITCH_ACTIVE"
     exit_status = EX_UNAVAILABLE
+
+
+class MappingDrift(GuardError):
+    """The guard and the registry disagree about an instrument's canonical market."""
+
+    code = "MAPPING_DRIFT"
+    exit_status = EX_UNAVAILABLE
+
+
+class Unanswered(Exception):
+    """No usable answer came in time; whether the request was done is unknown.
+
+    `sent` is False where it certainly never reached the authority.
+    """
+
+    def __init__(self, reason: str, *, sent: bool = True) -> None:
+        super().__init__(reason)
+        self.sent = sent
