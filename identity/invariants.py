@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from itertools import combinations
 
@@ -58,9 +59,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """A live run and when it claimed the market, with what it executes there."""
+    """A live run, when it claimed the market, and with what it executes there."""
 
     run: RunFact
+    since: datetime
     execution_instrument: str
 
 
@@ -254,7 +256,7 @@ def mapping_drift(evidence: Evidence) -> Iterator[Finding]:
 
 def duplicate_executor(evidence: Evidence) -> Iterator[Finding]:
     """At most one live run claims a market."""
-    in_order = sorted(evidence.claimants, key=lambda one: (one.run.first_seen_at, one.run.run_id))
+    in_order = sorted(evidence.claimants, key=lambda one: (one.since, one.run.run_id))
     for first, second in combinations(in_order, 2):
         if one_executor(first.run, second.run) or restarted(second.run, first.run):
             continue

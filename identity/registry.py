@@ -9,6 +9,8 @@ from decimal import Decimal
 from django.db import transaction
 
 from canonical_guard import symbols
+from identity.admission import Markets
+from identity.lexicon import Lexicon
 from identity.models import CanonicalInstrument, ExecutionInstrument
 
 
@@ -61,3 +63,15 @@ def seed_registry() -> int:
             )
             added += created
     return added
+
+
+def load_markets() -> Markets:
+    """The registry as the invariants need it: what names mean, and each market's scope rule."""
+    rows = ExecutionInstrument.objects.values_list(
+        "symbol", "canonical__symbol", "canonical__exclusive_per_account"
+    )
+    found = list(rows)
+    return Markets(
+        lexicon=Lexicon({execution: canonical for execution, canonical, _ in found}),
+        per_account=frozenset(canonical for _, canonical, per_account in found if per_account),
+    )

@@ -1,0 +1,132 @@
+"""What one line means for identity: its market, its time, what the invariants find in it. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from identity.facts import TenureFact
+from identity.invariants import Evidence, Finding, judge
+from identity.lexicon import Lexicon
+from identity.liveness import HISTORY_AFTER, is_historical
+from identity.reports import Report, SelfTest, read_report, read_self_test
+from identity.robotlog import MAX_NAME, NormalisedEvent, bounded
+from identity.vocabulary import INVARIANTS_STATUS, SELF_TEST, claims_market
+
+MAX_SCOPE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where lines come from: the folder or sender they are written by, its host and scope."""
+
+    log: str
+    host: str = ""
+    scope: str = ""
+    folder_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Markets:
+    """The registry as identity needs it; `per_account` are the markets exclusive per account."""
+
+    lexicon: Lexicon
+    per_account: frozenset[str]
+
+    def scope_of(self, market: str, place_scope: str, account: str) -> str:
+        """What the market is exclusive within; the registry decides, never the robot alone."""
+        if market and market not in self.per_account:
+            return ""
+        # Two accounts can look the same once they are masked.
+        return bounded(place_scope or ("" if "*" in account else account), MAX_SCOPE)
+
+
+@dataclass(slots=True)
+class Admitted:
+    """A line that was read, with everything known of it before the database is asked."""
+
+    key: str
+    offset: int | None
+    event: NormalisedEvent
+    at: datetime
+    historical: bool
+    market: str
+    scope: str
+    run_id: str
+    findings: list[Finding] = field(default_factory=list)
+    report: Report | None = None
+    self_test: SelfTest | None = None
+    problems: tuple[str, ...] = ()
+    is_evidence: bool = False
+
+    @property
+    def claims(self) -> bool:
+        return bool(self.market and self.event.run_id) and claims_market(self.event.event_type)
+
+
+def admit(
+    event: NormalisedEvent,
+    key: str,
+    offset: int | None,
+    place: Place,
+    markets: Markets,
+    now: datetime,
+    tenures: Sequence[TenureFact] | None = None,
+) -> Admitted:
+    """Judge one event as read at `now`."""
+    at = _known_time(event, now)
+    self_test = read_self_test(event) if event.event_type == SELF_TEST else None
+    report = read_report(event) if event.event_type == INVARIANTS_STATUS else None
+    evidence = Evidence(markets.lexicon, event, self_test=self_test, tenures=tenures)
+    scope = markets.scope_of(evidence.market, place.scope, event.account)
+    if tenures is not None:
+        evidence = Evidence(markets.lexicon, event, self_test, tenures, scope)
+    findings = judge(evidence)
+    said = report or self_test
+    return Admitted(
+        key=key,
+        offset=offset,
+        event=event,
+        at=at,
+        historical=is_historical(at, now),
+        market=evidence.market,
+        scope=scope,
+        run_id=run_name(event, place),
+        findings=findings,
+        report=report,
+        self_test=self_test,
+        problems=said.problems if said else (),
+        is_evidence=bool(findings) or evidence.bears_identity,
+    )
+
+
+def run_name(event: NormalisedEvent, place: Place) -> str:
+    """The run an event belongs to; lines that name none are kept apart by the log they stand in."""
+    return event.run_id or bounded(f"unnamed@{place.log}", MAX_NAME)
+
+
+def file_key(fingerprint: str, offset: int, content: bytes) -> str:
+    """The identity of a file's line: the file, where in it, and what it says."""
+    return hashlib.sha256(b"%s:%d:%s" % (fingerprint.encode(), offset, content)).hexdigest()
+
+
+def posted_key(event: NormalisedEvent, place: Place) -> str:
+    """The identity of a line sent over HTTP: the `event_id` its run gave it, else its content."""
+    if event.event_id:
+        return _hash(["event_id", event.run_id or place.log, event.event_id])
+    return _hash(["content", event.record])
+
+
+def _hash(value: list[str | Mapping[str, object]]) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=dict)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _known_time(event: NormalisedEvent, now: datetime) -> datetime:
+    if event.occurred_at is None:
+        # A record without a time says nothing of the present.
+        return now - HISTORY_AFTER - timedelta(seconds=1)
+    return min(event.occurred_at, now)

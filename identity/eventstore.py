@@ -1,0 +1,98 @@
+"""Events in, each once: the insert that tells which of them were new.
+
+One statement of SQL, because the ORM cannot say which rows of a batch met a conflict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from identity.models import EventOrigin, IdentityEvent
+
+ROWS_A_STATEMENT = 500
+_FIELDS = (
+    "identity_key",
+    "origin",
+    "event_type",
+    "market",
+    "scope",
+    "run_id",
+    "stream_id",
+    "occurred_at",
+    "received_at",
+    "historical",
+    "source_id",
+    "offset",
+    "fencing_token",
+    "changed",
+    "data",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event as it is stored; times are aware, `data` is anything JSON can hold."""
+
+    identity_key: str
+    event_type: str
+    occurred_at: datetime
+    received_at: datetime
+    data: Any
+    origin: str = EventOrigin.ROBOT.value
+    market: str = ""
+    scope: str = ""
+    run_id: str = ""
+    stream_id: str = ""
+    historical: bool = False
+    source_id: int | None = None
+    offset: int | None = None
+    fencing_token: int | None = None
+    changed: bool = False
+
+
+def insert_events(rows: Sequence[EventRow]) -> set[str]:
+    """Insert what is not there yet; returns the identity keys that were new.
+
+    Two writers of the same event: the second waits for the first and finds it a duplicate.
+    """
+    # In one order for all writers, so that none waits for another in a circle.
+    ordered = sorted({row.identity_key: row for row in rows}.values(), key=_key)
+    new: set[str] = set()
+    for start in range(0, len(ordered), ROWS_A_STATEMENT):
+        new |= _insert(ordered[start : start + ROWS_A_STATEMENT])
+    return new
+
+
+def _insert(rows: Sequence[EventRow]) -> set[str]:
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(name) for name in _FIELDS)
+    holes = ", ".join(["(" + ", ".join(["%s"] * len(_FIELDS)) + ")"] * len(rows))
+    table = quote(IdentityEvent._meta.db_table)
+    adapt = connection.ops.adapt_datetimefield_value
+    values: list[Any] = []
+    for row in rows:
+        for name in _FIELDS:
+            value = getattr(row, name)
+            if name == "data":
+                value = json.dumps(value)
+            elif isinstance(value, datetime):
+                value = adapt(value)
+            values.append(value)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({columns}) VALUES {holes}"  # noqa: S608 our own names only
+            f" ON CONFLICT ({quote('identity_key')}) DO NOTHING"
+            f" RETURNING {quote('identity_key')}",
+            values,
+        )
+        return {key for (key,) in cursor.fetchall()}
+
+
+def _key(row: EventRow) -> str:
+    return row.identity_key

@@ -1,0 +1,172 @@
+"""Who executes each market now, by claims and leases; two at once is DUPLICATE_EXECUTOR.
+
+Runs inside its caller's transaction; the caller has locked the watched markets concerned.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+from identity.admission import Markets
+from identity.facts import TenureFact, TenureFacts
+from identity.invariants import (
+    DUPLICATE_EXECUTOR,
+    Claimant,
+    Evidence,
+    Finding,
+    duplicate_executor,
+)
+from identity.ledger import run_fact
+from identity.liveness import LIVE_FOR, RunFact, is_live, stopped_cleanly
+from identity.models import Claim, RobotRun, Violation, ViolationEnd
+from identity.watching import Pair
+
+Found = dict[tuple[Pair, str], tuple[Finding, list[Claimant]]]
+
+
+def judge_executors(
+    pairs: set[Pair], markets: Markets, now: datetime, tenures: TenureFacts | None
+) -> set[Pair]:
+    """Open and mend DUPLICATE_EXECUTOR of these markets; returns those where one did.
+
+    It is over when one of the two said that it stopped, or its tenure ended and it is silent;
+    silence alone ends nothing.
+    """
+    standing = list(_standing(pairs))
+    since = min((row.opened_at for row in standing), default=now)
+    facts = tenures(since) if tenures is not None else ()
+    claimants = _claimants(pairs, now, facts)
+    found: Found = {}
+    for pair, live in claimants.items():
+        evidence = Evidence(markets.lexicon, market_of_claims=pair[0], claimants=live)
+        for finding in duplicate_executor(evidence):
+            found[pair, finding.subject] = finding, live
+    changed = _mend(standing, found, claimants, facts, now)
+    return changed | _open(standing, found, now)
+
+
+def running_lease(fact: TenureFact) -> RunFact:
+    """A tenure as the run of the guard that holds it."""
+    return RunFact(
+        run_id=fact.run_id,
+        host=fact.host,
+        log=fact.folder,
+        first_seen_at=fact.acquired_at,
+        last_seen_at=fact.renewed_at or fact.acquired_at,
+        started_at=fact.acquired_at,
+        guard=True,
+    )
+
+
+def _standing(pairs: set[Pair]) -> list[Violation]:
+    rows = Violation.objects.filter(
+        code=DUPLICATE_EXECUTOR,
+        ended_at__isnull=True,
+        market__in={market for market, _ in pairs},
+    )
+    return [row for row in rows.order_by("pk") if (row.market, row.scope) in pairs]
+
+
+def _claimants(
+    pairs: set[Pair], now: datetime, facts: Sequence[TenureFact]
+) -> dict[Pair, list[Claimant]]:
+    live: dict[Pair, list[Claimant]] = defaultdict(list)
+    claims = Claim.objects.filter(
+        market__in={market for market, _ in pairs}, run__last_seen_at__gte=now - LIVE_FOR
+    ).select_related("run")
+    for claim in claims:
+        run = run_fact(claim.run)
+        if (claim.market, claim.scope) in pairs and is_live(run, now):
+            live[claim.market, claim.scope].append(
+                Claimant(run, claim.first_at, claim.execution_instrument)
+            )
+    for fact in facts:
+        if fact.ended_at is None and (fact.market, fact.scope) in pairs:
+            live[fact.market, fact.scope].append(
+                Claimant(running_lease(fact), fact.acquired_at, fact.execution_instrument)
+            )
+    return live
+
+
+def _open(standing: Sequence[Violation], found: Found, now: datetime) -> set[Pair]:
+    known = {((row.market, row.scope), row.subject): row for row in standing}
+    opened: list[Violation] = []
+    for (pair, subject), (finding, live) in found.items():
+        seen_at = min(now, max(one.run.last_seen_at for one in live))
+        row = known.get((pair, subject))
+        if row is not None:
+            # Looking again at the same two is not another breach.
+            Violation.objects.filter(pk=row.pk, ended_at__isnull=True).update(
+                last_seen_at=max(row.last_seen_at, seen_at), message=finding.message
+            )
+            continue
+        newcomer = next(one.run for one in live if one.run.run_id == subject)
+        opened.append(
+            Violation(
+                market=pair[0],
+                scope=pair[1],
+                code=finding.code,
+                subject=subject,
+                message=finding.message,
+                run_id=subject,
+                log=newcomer.log,
+                host=newcomer.host,
+                runs={one.run.run_id: seen_at.isoformat() for one in live},
+                sample={
+                    one.run.run_id: {
+                        "host": one.run.host,
+                        "execution_instrument": one.execution_instrument,
+                        "since": one.since.isoformat(),
+                        "last_seen_at": one.run.last_seen_at.isoformat(),
+                        "by": "lease" if one.run.guard else "log",
+                    }
+                    for one in live
+                },
+                opened_at=now,
+                last_seen_at=seen_at,
+            )
+        )
+    Violation.objects.bulk_create(opened)
+    return {(row.market, row.scope) for row in opened}
+
+
+def _mend(
+    standing: Sequence[Violation],
+    found: Found,
+    claimants: dict[Pair, list[Claimant]],
+    facts: Sequence[TenureFact],
+    now: datetime,
+) -> set[Pair]:
+    names = {name for row in standing for name in row.runs}
+    runs = {row.run_id: row for row in RobotRun.objects.filter(run_id__in=names)}
+    changed: set[Pair] = set()
+    for row in standing:
+        pair = (row.market, row.scope)
+        if (pair, row.subject) in found:
+            continue
+        live = {one.run.run_id for one in claimants.get(pair, ())}
+        left = [name for name in row.runs if not _is_over(name, runs.get(name), live, pair, facts)]
+        if len(left) > 1:
+            continue
+        over = sorted(set(row.runs) - set(left))
+        Violation.objects.filter(pk=row.pk, ended_at__isnull=True).update(
+            ended_at=now,
+            end=ViolationEnd.MENDED,
+            ended_by="watchdog",
+            end_reason=f"Seen to be over: {', '.join(over)}.",
+        )
+        changed.add(pair)
+    return changed
+
+
+def _is_over(
+    name: str, run: RobotRun | None, live: set[str], pair: Pair, facts: Sequence[TenureFact]
+) -> bool:
+    if name in live:
+        return False
+    if run is not None and stopped_cleanly(run.stopped_at, run.last_seen_at):
+        return True
+    tenures = [fact for fact in facts if fact.run_id == name and (fact.market, fact.scope) == pair]
+    return bool(tenures) and all(fact.ended_at is not None for fact in tenures)
