@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from django.db import Error, models, transaction
 from django.db.models import QuerySet
 from django.urls import URLPattern, re_path
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import exceptions
 from rest_framework.generics import ListAPIView
 from rest_framework.pagination import Cursor, CursorPagination
@@ -115,6 +115,8 @@ class LockView(FailsClosed):
 
 
 class AcquireView(LockView):
+    """Ask for a lease, and get its fencing token and durations."""
+
     required_role = {"POST": ROBOT}
 
     @extend_schema(request=AcquireBody, responses=GrantAnswer)
@@ -125,6 +127,8 @@ class AcquireView(LockView):
 
 
 class RenewView(LockView):
+    """Prolong a lease that lasts; a 4xx means that it is lost now."""
+
     required_role = {"POST": ROBOT}
 
     @extend_schema(request=RenewBody, responses=RenewAnswer)
@@ -134,6 +138,8 @@ class RenewView(LockView):
 
 
 class ReleaseView(LockView):
+    """Give a lease back; asked again, it is a success again."""
+
     required_role = {"POST": ROBOT}
 
     @extend_schema(request=ReleaseBody, responses=ReleaseAnswer)
@@ -145,6 +151,8 @@ class ReleaseView(LockView):
 
 
 class VerifyView(LockView):
+    """Whether a fencing token is that of a lease in force, and orders may be sent."""
+
     required_role = {"POST": ROBOT}
 
     @extend_schema(request=VerifyBody, responses=VerifyAnswer)
@@ -155,6 +163,8 @@ class VerifyView(LockView):
 
 
 class RevokeView(LockView):
+    """Take a lease away from the tenure that the operator saw."""
+
     required_role = {"POST": OPERATOR}
 
     @extend_schema(request=RevokeBody, responses=LockRow)
@@ -170,6 +180,8 @@ class RevokeView(LockView):
 
 
 class KillSwitchView(LockView):
+    """No orders: for one market, or for all of them."""
+
     required_role = {"GET": READER, "POST": OPERATOR}
 
     @extend_schema(responses=SwitchesAnswer)
@@ -246,19 +258,28 @@ def _flat(wanted: Serializer[Any]) -> dict[str, Any]:
     }
 
 
+@extend_schema_view(get=extend_schema(parameters=[LockFilter]))
 class LockRecords(LockList):
+    """Every lock and who holds it."""
+
     queryset = LockRecord.objects.all()
     serializer_class: type[BaseSerializer[Any]] = LockRow
     filter_class = LockFilter
 
 
+@extend_schema_view(get=extend_schema(parameters=[TenureFilter]))
 class Tenures(LockList):
+    """Who held a lock, with which token, from when to when."""
+
     queryset = Tenure.objects.select_related("lock")
     serializer_class: type[BaseSerializer[Any]] = TenureRowAnswer
     filter_class = TenureFilter
 
 
+@extend_schema_view(get=extend_schema(parameters=[EventFilter]))
 class LockEvents(LockList):
+    """What happened to the locks, and what was refused."""
+
     queryset = LockEvent.objects.all()
     serializer_class: type[BaseSerializer[Any]] = EventRow
     filter_class = EventFilter

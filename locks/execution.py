@@ -8,7 +8,7 @@ writer's lock is had.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,7 +66,11 @@ def _statements(vendor: str) -> Statements:
     dialects = {"postgresql": POSTGRES, "sqlite": SQLITE}
     if vendor not in dialects:
         raise ImproperlyConfigured(f"Leases are kept in PostgreSQL or SQLite, not in {vendor}.")
-    return Statements(dialects[vendor])
+    return Statements(dialects[vendor], [str(field.column) for field in _fields()])
+
+
+def _fields() -> Sequence[models.Field[Any, Any]]:
+    return LockRecord._meta.concrete_fields
 
 
 def statements() -> Statements:
@@ -254,21 +258,19 @@ def _sight(cursor: CursorWrapper) -> Sight | None:
     row = cursor.fetchone()
     if row is None:
         return None
-    values = dict(zip((column[0] for column in cursor.description), row, strict=True))
-    fields = LockRecord._meta.concrete_fields
+    now, kill_switch_released, pair_ended, *values = row
+    if not on_postgres():
+        values = [_value(*pair) for pair in zip(_fields(), values, strict=True)]
     return Sight(
-        record=LockRecord.from_db(
-            connection.alias,
-            [field.attname for field in fields],
-            [_value(field, values[field.attname]) for field in fields],
-        ),
-        now=_moment(values["now"]),
-        kill_switch_released=bool(values["kill_switch_released"]),
-        pair_ended=bool(values.get("pair_ended", False)),
+        record=LockRecord.from_db(connection.alias, [field.attname for field in _fields()], values),
+        now=_moment(now),
+        kill_switch_released=bool(kill_switch_released),
+        pair_ended=bool(pair_ended),
     )
 
 
 def _value(field: models.Field[Any, Any], value: Any) -> Any:
+    """What SQLite kept, as the type that the model says it is."""
     if value is None:
         return None
     if isinstance(field, models.DateTimeField):

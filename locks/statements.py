@@ -7,6 +7,7 @@ Parameters: `kind`, `name`, `scope` say which lock; the others are named after t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -90,10 +91,15 @@ DELAY = "{d.later}(lock.lock_delay, lock.ttl)"
 
 
 class Statements:
-    """Every transition and question, in the words of one database."""
+    """Every transition and question, in the words of one database.
 
-    def __init__(self, dialect: Dialect) -> None:
+    `columns`: those of the lock record that are read back, in this order, after the moment, the
+    switch (released or not) and whether the caller's pair is used up.
+    """
+
+    def __init__(self, dialect: Dialect, columns: Sequence[str]) -> None:
         self.dialect = dialect
+        self.columns = ", ".join(f"lock.{column}" for column in columns)
         self.grant = self._grant()
         self.renew = self._renew()
         self.release = self._release()
@@ -248,15 +254,14 @@ DO UPDATE SET count = event.count + 1, last_at = excluded.last_at"""
     def look(self) -> str:
         """The row, the moment and the switch."""
         return f"""
-SELECT clock.now AS now, {KILL_SWITCH_RELEASED} AS kill_switch_released, lock.*
+SELECT clock.now, {KILL_SWITCH_RELEASED}, false, {self.columns}
 FROM {self.dialect.lock}, {self.dialect.clock}"""
 
     @property
     def examine(self) -> str:
         """The same of a lock that was refused, and whether the caller's pair is used up."""
         return f"""
-SELECT clock.now AS now, {KILL_SWITCH_RELEASED} AS kill_switch_released,
-    {PAIR_ENDED} AS pair_ended, lock.*
+SELECT clock.now, {KILL_SWITCH_RELEASED}, {PAIR_ENDED}, {self.columns}
 FROM locks_lockrecord AS lock, {self.dialect.clock}
 WHERE {THIS}"""
 
