@@ -4,7 +4,28 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from canonical_guard.oslock import OsLock
+
+
+class HomeInUse(Exception):
+    """Another `up` runs on this state folder; two beats would sweep twice."""
+
+
+@contextmanager
+def hold_home(home: Path) -> Iterator[None]:
+    """Keep the state folder to this process for as long as the block runs; raises HomeInUse."""
+    lock = OsLock.open(home / ".up.guard")
+    try:
+        if not lock.take():
+            raise HomeInUse(f"`up` is running already on {home}; WATCHDOG_HOME names another.")
+        yield
+        lock.unlock()
+    finally:
+        lock.close()
 
 
 def write_private(path: Path, text: str) -> None:

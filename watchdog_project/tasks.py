@@ -1,0 +1,45 @@
+"""The periodic work: thin doors to the services, with a sign of life each.
+
+Each carries no data, may run twice, and comes again with the next beat, so a lost message costs
+nothing. Celery's Django fix-up closes the thread's database connection before and after each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from datetime import datetime
+
+from celery import shared_task
+
+from identity.sweep import sweep
+from locks.services import reap_expired
+from watchdog_project.handover import tenure_facts
+from watchdog_project.heartbeat import REAP, SWEEP, beat
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name=SWEEP)
+def sweep_identity() -> None:
+    """Judge every watched market anew and emit its IDENTITY_INVARIANTS_STATUS."""
+    beat(SWEEP, _sweep)
+
+
+@shared_task(name=REAP)
+def reap_stale_locks() -> None:
+    """Expire every lease past its end."""
+    beat(REAP, _reap)
+
+
+def _sweep(now: datetime) -> None:
+    identities = sweep(now, tenure_facts)
+    seen = Counter(str(identity.status) for identity in identities)
+    told = ", ".join(f"{count} {status}" for status, count in seen.items()) or "none is watched"
+    logger.info("Swept the watched markets: %s.", told)
+
+
+def _reap(now: datetime) -> None:
+    # The database's clock says what is past its end, not this worker's.
+    for lock in reap_expired():
+        logger.warning("The lease of %s, held by run %s, had expired.", lock, lock.run_id)
