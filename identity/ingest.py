@@ -37,6 +37,7 @@ from identity.violations import ViolationBook, sights_of
 
 BATCH = 250
 SAMPLES_KEPT = 100
+LISTED = 1000
 REPORT_UNREADABLE = "REPORT_UNREADABLE"
 TRUNCATED = "TRUNCATED"
 
@@ -72,8 +73,8 @@ class Outcome:
         self.duplicates += other.duplicates
         self.rejections += other.rejections
         # Memory stays flat, however much of a file is unreadable.
-        self.rejected += other.rejected[: max(0, SAMPLES_KEPT - len(self.rejected))]
-        self.warnings += other.warnings[: max(0, SAMPLES_KEPT - len(self.warnings))]
+        self.rejected += other.rejected[: max(0, LISTED - len(self.rejected))]
+        self.warnings += other.warnings[: max(0, LISTED - len(self.warnings))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class _Line:
 def ingest_posted(
     lines: Sequence[object], place: Place, now: datetime, tenures: TenureFacts | None = None
 ) -> Outcome:
-    """Take lines sent over HTTP: parsed JSON values, or text and bytes of a line each.
+    """Take lines sent over HTTP: parsed JSON values, bytes of a line each, or why one is neither.
 
     A line's identity is its event_id or else its content, so sending again adds nothing. A bad line
     costs only itself; `index` counts from 0 over all lines given.
@@ -192,8 +193,11 @@ def _file_lines(fingerprint: str, lines: Iterable[FileLine]) -> Iterator[_Line]:
 
 
 def _posted_line(index: int, line: object, place: Place) -> _Line:
-    if not isinstance(line, (bytes, str, Mapping)):
-        return _Line(index, None, Unreadable("UNREADABLE", "It is not a JSON object.", str(line)))
+    if isinstance(line, Exception):
+        return _Line(index, None, Unreadable("UNREADABLE", str(line)))
+    if not isinstance(line, (bytes, Mapping)):
+        sample = sample_of(line)
+        return _Line(index, None, Unreadable("UNREADABLE", "It is not a JSON object.", sample))
     read = read_line(line)
     key = "" if isinstance(read, Unreadable) else posted_key(read, place)
     return _Line(index, None, read, key)

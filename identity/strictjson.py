@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 MAX_DEPTH = 32
@@ -39,6 +40,48 @@ def loads(text: str) -> Any:
     return value
 
 
+def loads_each(text: str) -> list[Any]:
+    """The items of a list, or the one object, that `text` holds; raises NotReadable for no JSON.
+
+    An item that cannot be relied on stands there as its NotReadable, and costs only itself.
+    """
+    conflicts: list[_Conflicted] = []
+
+    def lenient(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        try:
+            return _object(pairs)
+        except NotReadable as error:
+            conflicts.append(_Conflicted(str(error)))
+            return conflicts[-1]
+
+    try:
+        value = _decoder(lenient).decode(text)
+    except RecursionError:
+        raise NotReadable(f"It is nested deeper than {MAX_DEPTH} levels.") from None
+    except ValueError as error:
+        raise NotReadable(f"It is not JSON: {error}.") from None
+    items = value if isinstance(value, list) else [value]
+    return [_checked(item, with_conflicts=bool(conflicts)) for item in items]
+
+
+class _Conflicted(dict[str, Any]):
+    """Stands where an object gave a key twice."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self.why = why
+
+
+def _checked(item: Any, *, with_conflicts: bool) -> Any:
+    if _depth(item) > MAX_DEPTH:
+        return NotReadable(f"It is nested deeper than {MAX_DEPTH} levels.")
+    if with_conflicts:
+        for inner in _walk(item):
+            if isinstance(inner, _Conflicted):
+                return NotReadable(inner.why)
+    return storable(item)
+
+
 def storable(value: Any) -> Any:
     """The same value with every text one that any database can keep."""
     if isinstance(value, str):
@@ -54,12 +97,20 @@ def _depth(value: Any) -> int:
     deepest, pending = 0, [(value, 1)]
     while pending:
         inner, level = pending.pop()
-        deepest = max(deepest, level)
-        if isinstance(inner, dict):
-            pending.extend((child, level + 1) for child in inner.values())
-        elif isinstance(inner, list):
-            pending.extend((child, level + 1) for child in inner)
-    return deepest - 1
+        if isinstance(inner, (dict, list)):
+            deepest = max(deepest, level)
+            children = inner.values() if isinstance(inner, dict) else inner
+            pending.extend((child, level + 1) for child in children)
+    return deepest
+
+
+def _walk(value: Any) -> Iterator[Any]:
+    pending = [value]
+    while pending:
+        inner = pending.pop()
+        yield inner
+        if isinstance(inner, (dict, list)):
+            pending.extend(inner.values() if isinstance(inner, dict) else inner)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,6 +135,13 @@ def _float(digits: str) -> float | str:
     return number if math.isfinite(number) else digits
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=str
-)
+def _decoder(make_object: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=make_object,
+        parse_int=_integer,
+        parse_float=_float,
+        parse_constant=str,
+    )
+
+
+_DECODER = _decoder(_object)

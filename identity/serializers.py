@@ -1,0 +1,129 @@
+"""What identity's requests and lists look like over HTTP; strict, and bounded in size."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rest_framework import serializers
+
+from identity.models import EventOrigin, IdentityEvent, Violation
+from identity.robotlog import parse_moment
+
+
+class Moment(serializers.Field[Any, Any, Any, Any]):
+    """An ISO 8601 time with a zone."""
+
+    default_error_messages = {"invalid": "This is not an ISO 8601 time with a zone."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        # In a query string an unescaped plus is a blank.
+        text = re.sub(r" (\d\d:?\d\d)$", r"+\1", data) if isinstance(data, str) else ""
+        moment = parse_moment(text) if re.search(r"(Z|[+-]\d\d:?\d\d)$", text) else None
+        if moment is None:
+            self.fail("invalid")
+        return moment
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class Word(serializers.CharField):
+    """A filter's text, without what no column holds."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, allow_blank=True, max_length=256, **options)
+
+
+class EventFilter(serializers.Serializer[Any]):
+    event_type = Word()
+    market = Word()
+    scope = Word()
+    run_id = Word()
+    stream_id = Word()
+    origin = serializers.ChoiceField(EventOrigin.choices, required=False)
+    since = Moment(required=False, source="occurred_at__gte")
+    until = Moment(required=False, source="occurred_at__lt")
+
+
+class ViolationFilter(serializers.Serializer[Any]):
+    open = serializers.BooleanField(required=False)
+    code = Word()
+    market = Word()
+    scope = Word()
+    subject = Word()
+
+
+class SymbolQuery(serializers.Serializer[Any]):
+    symbol = serializers.CharField(max_length=256)
+
+
+class EventRow(serializers.ModelSerializer[IdentityEvent]):
+    class Meta:
+        model = IdentityEvent
+        fields = (
+            "id",
+            "event_type",
+            "origin",
+            "market",
+            "scope",
+            "run_id",
+            "stream_id",
+            "occurred_at",
+            "received_at",
+            "historical",
+            "fencing_token",
+            "changed",
+            "data",
+        )
+
+
+class ViolationRow(serializers.ModelSerializer[Violation]):
+    class Meta:
+        model = Violation
+        fields = (
+            "id",
+            "code",
+            "subject",
+            "market",
+            "scope",
+            "message",
+            "count",
+            "sample",
+            "run_id",
+            "log",
+            "host",
+            "historical",
+            "opened_at",
+            "last_seen_at",
+            "ended_at",
+            "end",
+            "ended_by",
+            "end_reason",
+            "accepted_until",
+            "accepted_by",
+            "accepted_reason",
+            "acknowledged_at",
+            "acknowledged_by",
+            "acknowledged_reason",
+        )
+
+
+class RejectedRow(serializers.Serializer[Any]):
+    index = serializers.IntegerField()
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class IngestAnswer(serializers.Serializer[Any]):
+    accepted = serializers.IntegerField()
+    duplicates = serializers.IntegerField()
+    rejected = RejectedRow(many=True)
+    warnings = RejectedRow(many=True)
+
+
+class ResolvedAnswer(serializers.Serializer[Any]):
+    symbol = serializers.CharField()
+    execution_instrument = serializers.CharField()
+    canonical_instrument = serializers.CharField()
+    contract = serializers.CharField(allow_null=True)
