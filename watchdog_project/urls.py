@@ -7,6 +7,7 @@ from django.urls import URLPattern, include, path, re_path
 from django.views.generic import RedirectView
 from rest_framework.views import APIView
 
+from identity.api import identity_urls
 from locks.api import lock_urls
 from watchdog_project.api import (
     BadgeView,
@@ -16,7 +17,7 @@ from watchdog_project.api import (
     SchemaView,
     StatusView,
 )
-from watchdog_project.handover import resolve_market
+from watchdog_project.handover import resolve_market, tenure_facts
 
 handler400 = "watchdog_project.error_pages.bad_request"
 handler403 = "watchdog_project.error_pages.permission_denied"
@@ -39,4 +40,5 @@ urlpatterns = [
     _at("api/schema", SchemaView, "schema"),
     _at("api/docs", DocsView, "docs"),
     path("api/", include(lock_urls(resolve_market))),
+    path("api/", include(identity_urls(tenure_facts))),
 ]
