@@ -39,19 +39,19 @@ EVIDENCE = [
 
 @pytest.fixture
 def operator() -> Client:
-    User.objects.create_superuser("operator", password="operator")
+    user = User.objects.create_superuser("operator")
     client = Client()
-    assert client.login(username="operator", password="operator")
+    client.force_login(user)
     return client
 
 
 @pytest.fixture
 def reader() -> Client:
     """Somebody on the staff who may look at everything and change nothing."""
-    user = User.objects.create_user("reader", password="reader", is_staff=True)
+    user = User.objects.create_user("reader", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client = Client()
-    assert client.login(username="reader", password="reader")
+    client.force_login(user)
     return client
 
 
