@@ -90,7 +90,7 @@ class SweepAnswer(serializers.Serializer[Any]):
     overdue = serializers.BooleanField()
 
 
-class IngestAnswer(serializers.Serializer[Any]):
+class IngestSumsAnswer(serializers.Serializer[Any]):
     last_event_at = serializers.DateTimeField(allow_null=True)
     accepted = serializers.IntegerField(allow_null=True)
     rejected = serializers.IntegerField(allow_null=True)
@@ -109,7 +109,7 @@ class StatusAnswer(serializers.Serializer[Any]):
     )
     alerts = serializers.ListField(child=serializers.DictField())
     sweep = SweepAnswer()
-    ingest = IngestAnswer()
+    ingest = IngestSumsAnswer()
     unreadable = serializers.ListField(
         child=serializers.CharField(), help_text="what could not be read, and is unknown here"
     )

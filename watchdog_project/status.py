@@ -106,7 +106,8 @@ def market_named(symbol: str) -> str:
     try:
         return load_registry().resolve(symbol).canonical_instrument
     except UnknownInstrument:
-        if _is_known(name):
+        # A database refuses to compare with what cannot be printed.
+        if name.isprintable() and _is_known(name):
             return name
         raise
     except Exception:
