@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from identity.models import EventOrigin, IdentityEvent, Violation
 from identity.robotlog import parse_moment
 
 
+@extend_schema_field(OpenApiTypes.DATETIME)
 class Moment(serializers.Field[Any, Any, Any, Any]):
     """An ISO 8601 time with a zone."""
 
@@ -58,7 +61,19 @@ class SymbolQuery(serializers.Serializer[Any]):
     symbol = serializers.CharField(max_length=256)
 
 
+# The locks have events too.
+@extend_schema_serializer(component_name="IdentityEventRow")
 class EventRow(serializers.ModelSerializer[IdentityEvent]):
+    """An event; `record` is the line as it was written, `data` its event's own part."""
+
+    data = serializers.SerializerMethodField()  # type: ignore[assignment]
+    record = serializers.JSONField(source="data")
+
+    def get_data(self, event: IdentityEvent) -> dict[str, Any]:
+        written: dict[str, Any] = event.data
+        inner = written.get("data") if event.origin == EventOrigin.ROBOT else None
+        return inner if isinstance(inner, dict) else written
+
     class Meta:
         model = IdentityEvent
         fields = (
@@ -75,6 +90,7 @@ class EventRow(serializers.ModelSerializer[IdentityEvent]):
             "fencing_token",
             "changed",
             "data",
+            "record",
         )
 
 

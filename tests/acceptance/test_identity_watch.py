@@ -91,10 +91,12 @@ def test_a_violation_is_seen_and_surfaced_in_api_and_badge(server: Server) -> No
 
 
 def test_a_violation_is_mended_by_a_right_event_of_the_same_run_only(server: Server) -> None:
-    post(server, event("ORDER_SUBMITTED", instrument="MES", stream="ES1"))
-    post(server, complete_order() | {"run_id": "another-run"})
+    # Intents, because two runs with orders would be two executors.
+    complete = {"event": "INTENT_REGISTERED"}
+    post(server, event("INTENT_REGISTERED", instrument="MES", stream="ES1"))
+    post(server, complete_order() | complete | {"run_id": "another-run"})
     assert status_of(server)["status"] == "VIOLATION"
-    post(server, complete_order())
+    post(server, complete_order() | complete)
     assert status_of(server)["last_identity_violations"] == []
 
 

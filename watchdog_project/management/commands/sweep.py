@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand
-from django.utils import timezone
+from django.core.management.base import BaseCommand, CommandError
 
 from identity.status import IdentityStatus, MarketIdentity, overall
 from identity.sweep import sweep
 from watchdog_project.handover import tenure_facts
+from watchdog_project.heartbeat import SWEEP, beat
 
 EXIT = {
     IdentityStatus.OK: 0,
@@ -27,7 +27,10 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        identities = sweep(timezone.now(), tenure_facts)
+        identities: list[MarketIdentity] = []
+        # The same sign of life as the periodic sweep's: whoever sweeps, it was done.
+        if not beat(SWEEP, lambda now: identities.extend(sweep(now, tenure_facts))):
+            raise CommandError("The sweep failed; the message above says why.")
         for identity in identities:
             self.stdout.write(_line(identity))
         if not identities:
