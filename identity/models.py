@@ -272,6 +272,8 @@ class WatchedMarket(models.Model):
         max_length=128, blank=True, default="", help_text="the newest run that claimed it"
     )
     forgotten_at = models.DateTimeField(null=True, blank=True)
+    forgotten_by = models.CharField(max_length=150, blank=True, default="")
+    forgotten_reason = models.TextField(blank=True, default="")
 
     class Meta:
         constraints = [
