@@ -25,6 +25,7 @@ POLL_EVERY = 0.25
 _WHILE_ENDING = 0.05
 # Longer than the guard's own tries at giving the lease back.
 _GUARD_LETS_GO_WITHIN = 6.0
+_SILENT_GUARD_LETS_GO_WITHIN = 0.5
 
 Message = dict[str, Any]
 _GUARD_IS_GONE: Message = {"guard_is_gone": True}
@@ -56,7 +57,7 @@ class Keeper:
             if self._is_done or self._is_over():
                 return
             now = clock.now()
-            if not self._is_ending and self._must_end(now):
+            if not self._is_ending and self._must_end():
                 self._is_ending = True
                 self._ending_by = self._kill_time(now)
                 self._subject.ask_to_stop()
@@ -66,7 +67,8 @@ class Keeper:
 
     def await_guard(self) -> bool:
         """Whether the guard lets go of the market itself; not if it is dead or stopped."""
-        until = clock.now() + _GUARD_LETS_GO_WITHIN
+        lets_go_within = _SILENT_GUARD_LETS_GO_WITHIN if self._is_late else _GUARD_LETS_GO_WITHIN
+        until = clock.now() + lets_go_within
         while not self._is_done and not self._guard_is_gone and clock.now() < until:
             self._hear(max(until - clock.now(), 0.0))
         return self._is_done
@@ -81,13 +83,16 @@ class Keeper:
         gone = self._subject.is_gone()
         return gone or (not self._errand.ends_robot and self._subject.returncode is not None)
 
-    def _must_end(self, now: float) -> bool:
+    def _must_end(self) -> bool:
         if not self._errand.ends_robot:
             return False
-        late = self._errand.stop_after is not None and now >= self._renewed_at + (
-            self._errand.stop_after
-        )
-        return late or self._guard_is_gone or self._subject.returncode is not None
+        return self._is_late or self._guard_is_gone or self._subject.returncode is not None
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether no renewal was heard of until stop time."""
+        stop_after = self._errand.stop_after
+        return stop_after is not None and clock.now() >= self._renewed_at + stop_after
 
     def _kill_time(self, now: float) -> float:
         """The lease's kill time; sooner or later only where it is not what ends the robot."""
