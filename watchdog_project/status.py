@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from django.db import connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import Max, Sum
 
 from canonical_guard.errors import UnknownInstrument
@@ -49,9 +49,11 @@ class _Readings:
         try:
             return _apart(source)
         except Exception as failure:
-            # Names the kind of failure only: its text can hold addresses and rows.
-            logger.exception("The status could not read %s.", what)
+            # Every open console asks every few seconds: an outage is one line each time.
+            bug = not isinstance(failure, DatabaseError | InterfaceError)
+            logger.error("The status could not read %s: %s", what, failure, exc_info=bug)
             self.database_gone = connection.connection is None or not connection.is_usable()
+            # Names the kind of failure only: its text can hold addresses and rows.
             self.unreadable.append(f"{what}: {type(failure).__name__}")
             return otherwise
 

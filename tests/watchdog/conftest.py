@@ -7,10 +7,12 @@ from collections.abc import Callable
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
+from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from identity.registry import seed_registry
 from locks.models import KillSwitch
+from tests.watchdog.cast import a_held_lease, a_passing_market, a_sweep_finished
 from watchdog_project.api_keys import create_api_key, revoke_api_key
 
 ClientOf = Callable[[str], APIClient]
@@ -65,3 +67,18 @@ def user_called(who: str) -> User:
         permission = Permission.objects.get(codename="operate", content_type__app_label="watchdog")
         user.user_permissions.add(permission)
     return user
+
+
+@pytest.fixture
+def local(settings: Settings) -> APIClient:
+    """Somebody on this host, without a key, where settings let him look."""
+    settings.WATCHDOG_PUBLIC_STATUS = True
+    return APIClient(raise_request_exception=False)
+
+
+@pytest.fixture
+def es_is_executed(instruments: None) -> None:
+    """One market that passes, under a lease, as of the tests' NOW."""
+    a_sweep_finished()
+    a_passing_market("ES")
+    a_held_lease("ES")

@@ -126,6 +126,13 @@ def test_a_body_of_another_type_is_refused(client_of: ClientOf) -> None:
     assert_problem(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
+@pytest.mark.parametrize("address", ["/api/locks", "/api/docs", "/api/schema", "/healthz"])
+def test_what_an_address_takes_is_told_by_the_schema_alone(
+    client_of: ClientOf, address: str
+) -> None:
+    assert_problem(client_of("operator").options(address), 405, "METHOD_NOT_ALLOWED")
+
+
 def test_a_method_that_an_address_does_not_have_is_refused(client_of: ClientOf) -> None:
     answer = client_of("operator").delete("/api/locks/acquire")
 

@@ -2,92 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
 import pytest
-from django.db import OperationalError, connection
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from canonical_guard.errors import UnknownInstrument
 from identity.models import (
-    EventOrigin,
     IngestSource,
-    InvariantResult,
-    RobotRun,
-    Violation,
-    WatchedMarket,
 )
-from locks.models import KillSwitch, LockKind, LockRecord, LockState
-from watchdog_project import status
-from watchdog_project.heartbeat import SWEEP
-from watchdog_project.models import TaskHeartbeat
+from locks.models import KillSwitch, LockRecord
+from tests.watchdog.cast import (
+    NOW,
+    a_held_lease,
+    a_passing_market,
+    a_sweep_finished,
+    a_violation,
+    seconds_ago,
+)
 from watchdog_project.status import market_named, snapshot
 
 pytestmark = pytest.mark.django_db
-
-NOW = datetime(2026, 3, 2, 15, 0, 0, tzinfo=UTC)
-
-
-def seconds_ago(seconds: float) -> datetime:
-    return NOW - timedelta(seconds=seconds)
-
-
-def a_sweep_finished(seconds: float = 10) -> None:
-    TaskHeartbeat.objects.create(task=SWEEP, interval=60, finished_at=seconds_ago(seconds))
-
-
-def a_passing_market(market: str = "ES", scope: str = "") -> WatchedMarket:
-    run_id = f"run of {market}{scope}"
-    RobotRun.objects.create(
-        run_id=run_id, first_seen_at=seconds_ago(900), last_seen_at=seconds_ago(5)
-    )
-    watched = WatchedMarket.objects.create(
-        market=market,
-        scope=scope,
-        run_id=run_id,
-        first_evidence_at=seconds_ago(900),
-        evidence_at=seconds_ago(5),
-    )
-    InvariantResult.objects.create(
-        watched=watched,
-        origin=EventOrigin.SWEEP,
-        passed=True,
-        checked_at=seconds_ago(10),
-        evidence_at=seconds_ago(15),
-        changed_at=seconds_ago(800),
-        run_id=run_id,
-        execution_instrument=f"M{market}",
-        stream_ids=[f"{market}1"],
-    )
-    return watched
-
-
-def a_violation(market: str = "ES", **more: Any) -> Violation:
-    return Violation.objects.create(
-        market=market,
-        code="EXECUTION_INSTRUMENT_MISSING",
-        subject="ORDER_SUBMITTED",
-        message=f"ORDER_SUBMITTED of {market} names no execution instrument.",
-        opened_at=seconds_ago(60),
-        last_seen_at=seconds_ago(20),
-        **more,
-    )
-
-
-def a_held_lease(market: str = "ES") -> LockRecord:
-    return LockRecord.objects.create(
-        kind=LockKind.CANONICAL_MARKET,
-        name=market,
-        state=LockState.HELD,
-        fencing_token=42,
-        run_id="0f9c",
-        nonce_hash="5" * 64,
-        host="trader-1",
-        execution_instrument="MES",
-        acquired_at=seconds_ago(100),
-        renewed_at=seconds_ago(3),
-        expires_at=NOW + timedelta(seconds=12),
-    )
 
 
 def test_an_installation_that_watches_nothing_is_unknown_and_not_stale() -> None:
@@ -280,61 +214,6 @@ def test_the_number_of_queries_does_not_grow_with_the_markets() -> None:
     assert len(asked) == 7
 
 
-@pytest.mark.parametrize(
-    ("table", "part"),
-    [
-        ("identity_watchedmarket", "identity"),
-        ("locks_lockrecord", "locks"),
-        ("locks_killswitch", "kill switch"),
-        ("watchdog_taskheartbeat", "sweep"),
-        ("identity_ingestsource", "ingest"),
-    ],
-)
-def test_a_part_that_cannot_be_read_is_named_and_costs_the_others_nothing(
-    table: str, part: str
-) -> None:
-    a_sweep_finished()
-    a_passing_market()
-    a_held_lease()
-    parts = {"identity", "locks", "kill switch", "sweep", "ingest"}
-
-    with unreadable(table):
-        told = snapshot(NOW)
-
-    assert [entry.partition(":")[0] for entry in told["unreadable"]] == [part]
-    assert part in parts
-    if part in ("identity", "sweep"):
-        assert told["status"] in ("UNKNOWN", "STALE")
-        assert told["last_identity_invariants_pass"] is None
-    if part == "kill switch":
-        assert told["kill_switch_active"] is None
-    if part == "ingest":
-        assert told["ingest"]["accepted"] is None
-    if part != "locks":
-        assert told["markets"][0]["lock"]["fencing_token"] == 42
-    if part != "identity":
-        assert told["markets"][0]["identity"]["execution_instrument"] == "MES"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_an_outage_of_the_database_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts: list[object] = []
-
-    def refuse(parameters: object) -> None:
-        attempts.append(parameters)
-        raise OperationalError("connection to server at 10.0.0.7 failed for user watchdog")
-
-    connection.close()
-    with monkeypatch.context() as outage:
-        outage.setattr(connection, "get_new_connection", refuse)
-        told = snapshot(NOW)
-
-    assert told["status"] == "UNKNOWN"
-    assert len(told["unreadable"]) == 5
-    assert "10.0.0.7" not in str(told)
-    assert len(attempts) == 1
-
-
 @pytest.mark.parametrize("symbol", ["ES", "es", "MES", "MES 03-26", "/MES"])
 def test_a_market_is_found_by_any_notation_of_its_products(symbol: str, instruments: None) -> None:
     assert market_named(symbol) == "ES"
@@ -347,31 +226,5 @@ def test_a_market_of_no_registry_is_found_by_its_name_where_there_is_evidence() 
 
 
 def test_a_market_that_nobody_knows_is_not_guessed(instruments: None) -> None:
-    from canonical_guard.errors import UnknownInstrument
-
     with pytest.raises(UnknownInstrument):
         market_named("EZ")
-
-
-def unreadable(table: str) -> Any:
-    """The table is gone for as long as the block lasts."""
-    return _Renamed(table)
-
-
-class _Renamed:
-    def __init__(self, table: str) -> None:
-        self.table = table
-
-    def __enter__(self) -> None:
-        self._execute(f"ALTER TABLE {self.table} RENAME TO {self.table}_gone")
-
-    def __exit__(self, *_: object) -> None:
-        self._execute(f"ALTER TABLE {self.table}_gone RENAME TO {self.table}")
-
-    def _execute(self, sql: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(sql)
-
-
-def test_the_limits_are_those_of_the_design() -> None:
-    assert status.SWEEP_OVERDUE_AFTER == 150

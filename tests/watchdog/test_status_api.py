@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 import time_machine
@@ -14,31 +13,15 @@ from pytest_django import Settings
 from rest_framework import serializers
 from rest_framework.test import APIClient
 
+from tests.watchdog.cast import NOW, a_passing_market, a_violation
 from tests.watchdog.conftest import ClientOf
 from tests.watchdog.test_problems import assert_problem
-from tests.watchdog.test_status import NOW, a_held_lease, a_passing_market, a_sweep_finished
-from tests.watchdog.test_status import a_violation as a_violation
 from watchdog_project.schema import StatusAnswer
 from watchdog_project.status import snapshot
 
 pytestmark = pytest.mark.django_db
 
 STATUS, BADGE = "/api/watchdog/status", "/api/watchdog/badge.svg"
-SVG = "{http://www.w3.org/2000/svg}"
-
-
-@pytest.fixture
-def local(settings: Settings) -> APIClient:
-    """Somebody on this host, without a key, where settings let him look."""
-    settings.WATCHDOG_PUBLIC_STATUS = True
-    return APIClient(raise_request_exception=False)
-
-
-@pytest.fixture
-def es_is_executed(instruments: None) -> None:
-    a_sweep_finished()
-    a_passing_market("ES")
-    a_held_lease("ES")
 
 
 def test_the_status_is_the_snapshot_as_json(local: APIClient, es_is_executed: None) -> None:
@@ -270,48 +253,3 @@ def test_the_status_is_told_without_a_database_and_is_unknown(
     assert "identity: OperationalError" in told.json()["unreadable"]
     assert "UNKNOWN" in badge.content.decode()
     assert "10.0.0.7" not in json.dumps(told.json())
-
-
-def picture(answer: Any) -> ElementTree.Element:
-    assert answer.status_code == 200
-    assert answer["Content-Type"] == "image/svg+xml; charset=utf-8"
-    return ElementTree.fromstring(answer.content)  # noqa: S314 our own
-
-
-def test_the_badge_says_its_status_and_its_minute_in_words(
-    local: APIClient, es_is_executed: None
-) -> None:
-    with time_machine.travel(datetime(2026, 3, 2, 15, 0, 30, tzinfo=UTC), tick=False):
-        drawn = picture(local.get(BADGE))
-
-    title = drawn.find(f"{SVG}title")
-    assert title is not None
-    assert str(title.text).startswith("IDENTITY OK, as of 2026-03-02 09:00 CST.")
-    assert drawn.get("role") == "img"
-    assert drawn.get("aria-labelledby") == title.get("id")
-    assert [text.text for text in drawn.iter(f"{SVG}text")] == ["IDENTITY", "✔ OK", "09:00 CST"]
-
-
-def test_the_badge_of_one_market_names_it_and_counts_its_violations(
-    local: APIClient, es_is_executed: None
-) -> None:
-    a_violation("ES")
-
-    drawn = picture(local.get(BADGE, {"market": "MES"}))
-
-    title = drawn.find(f"{SVG}title")
-    assert title is not None
-    assert str(title.text).startswith("ES IDENTITY VIOLATION, 1 open violation, as of ")
-
-
-def test_a_market_with_a_strange_name_cannot_break_out_of_the_badge(
-    local: APIClient, db: None
-) -> None:
-    a_passing_market("<SCRIPT>")
-
-    answer = local.get(BADGE, {"market": "<script>"})
-
-    drawn = picture(answer)
-    assert "<SCRIPT>" not in answer.content.decode()
-    assert next(drawn.iter(f"{SVG}text")).text == "<SCRIPT> IDENTITY"
-    assert answer["Content-Security-Policy"] == "default-src 'none'"
