@@ -45,6 +45,13 @@ class EvidenceAdmin(ModelAdmin):
     show_full_result_count = False
     actions = None
 
+    @display(description="Run", ordering="run_id")
+    def shown_run(self, row: Any) -> str:
+        """As much of the run's id as tells it apart in a list."""
+        if len(row.run_id) <= 16:
+            return row.run_id or "-"
+        return format_html('<span class="wd-id" title="{}">{}…</span>', row.run_id, row.run_id[:12])
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -69,7 +76,7 @@ class LockRecordAdmin(EvidenceAdmin):
         "shown_state",
         "execution_instrument",
         "host",
-        "run_id",
+        "shown_run",
         "fencing_token",
         "acquired_at",
         "expires_at",
@@ -141,7 +148,7 @@ class TenureAdmin(EvidenceAdmin):
         "fencing_token",
         "execution_instrument",
         "host",
-        "run_id",
+        "shown_run",
         "acquired_at",
         "ended_at",
         "shown_end",
@@ -176,7 +183,7 @@ class LockEventAdmin(EvidenceAdmin):
         "last_at",
         "fencing_token",
         "host",
-        "run_id",
+        "shown_run",
     )
     list_display_links = ("at",)
     list_filter = ("type", "kind", "name", "host")

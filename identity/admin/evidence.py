@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.utils.html import format_html_join
 from unfold.decorators import display
 
-from identity.admin.read_only import EvidenceAdmin, as_block, link_to_list
+from identity.admin.read_only import EvidenceAdmin, as_block, link_to_list, run_link
 from identity.models import (
     Claim,
     IdentityEvent,
@@ -24,7 +24,7 @@ class IdentityEventAdmin(EvidenceAdmin):
         "event_type",
         "market",
         "stream_id",
-        "run_id",
+        "shown_run",
         "origin",
         "historical",
         "changed",
@@ -42,7 +42,8 @@ class IdentityEventAdmin(EvidenceAdmin):
             {
                 "fields": (
                     ("occurred_at", "received_at"),
-                    ("event_type", "origin"),
+                    "event_type",
+                    "origin",
                     ("market", "scope"),
                     ("run_id", "stream_id"),
                     ("historical", "changed"),
@@ -50,9 +51,13 @@ class IdentityEventAdmin(EvidenceAdmin):
                 )
             },
         ),
-        ("Where it was read", {"fields": (("source", "offset"),)}),
+        ("Where it was read", {"fields": ("source", "offset")}),
         ("What it said", {"fields": ("shown_data",)}),
     )
+
+    @display(description="Run", ordering="run_id")
+    def shown_run(self, event: IdentityEvent) -> str:
+        return run_link(event.run_id)
 
     @display(description="Data")
     def shown_data(self, event: IdentityEvent) -> str:
@@ -87,12 +92,23 @@ class RobotRunAdmin(EvidenceAdmin):
 
 @admin.register(Claim)
 class ClaimAdmin(EvidenceAdmin):
-    list_display = ("market", "scope", "run", "execution_instrument", "first_at", "last_at")
+    list_display = (
+        "market",
+        "scope",
+        "shown_run",
+        "execution_instrument",
+        "first_at",
+        "last_at",
+    )
     list_filter = ("market", "execution_instrument")
     list_select_related = ("run",)
     search_fields = ("market", "run__run_id", "execution_instrument")
     date_hierarchy = "last_at"
     ordering = ("-last_at", "-id")
+
+    @display(description="Run", ordering="run")
+    def shown_run(self, claim: Claim) -> str:
+        return run_link(claim.run.run_id)
 
 
 @admin.register(Stream)
@@ -103,7 +119,7 @@ class StreamAdmin(EvidenceAdmin):
         "canonical_instrument",
         "execution_instrument",
         "instrument",
-        "run",
+        "shown_run",
         "last_seen_at",
     )
     list_filter = ("market", "execution_instrument")
@@ -111,6 +127,10 @@ class StreamAdmin(EvidenceAdmin):
     search_fields = ("stream_id", "market", "run__run_id", "execution_instrument")
     date_hierarchy = "last_seen_at"
     ordering = ("-last_seen_at", "-id")
+
+    @display(description="Run", ordering="run")
+    def shown_run(self, stream: Stream) -> str:
+        return run_link(stream.run.run_id)
 
 
 @admin.register(IngestSource)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
@@ -11,10 +12,19 @@ from django.utils import timezone
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
-from identity.admin.read_only import EvidenceAdmin, as_block, link_to_list
+from identity.admin.read_only import EvidenceAdmin, as_block, link_to_list, run_link
 from identity.models import InvariantResult, Violation, WatchedMarket
+from identity.status import market_identities
 
 VERDICTS = {True: "pass", False: "violation", None: "unknown"}
+STATUS_COLOURS = {
+    "VIOLATION": "danger",
+    "STALE": "warning",
+    "UNKNOWN": "",
+    "OK": "success",
+    "IDLE": "",
+    "forgotten": "",
+}
 VERDICT_COLOURS = {"pass": "success", "violation": "danger", "unknown": ""}
 
 
@@ -43,9 +53,8 @@ class ViolationAdmin(EvidenceAdmin):
         "subject",
         "count",
         "shown_state",
-        "historical",
-        "opened_at",
         "last_seen_at",
+        "opened_at",
     )
     list_filter = (ViolationState, "code", "market", "historical")
     search_fields = ("code", "subject", "market", "message", "run_id", "host")
@@ -90,13 +99,20 @@ class ViolationAdmin(EvidenceAdmin):
     @display(
         description="State",
         ordering="ended_at",
-        label={"OPEN": "danger", "accepted": "warning", "ended": "success"},
+        label={
+            "OPEN": "danger",
+            "OPEN, old logs": "danger",
+            "accepted": "warning",
+            "ended": "success",
+        },
     )
     def shown_state(self, violation: Violation) -> str:
         if violation.ended_at:
             return "ended"
         until = violation.accepted_until
-        return "accepted" if until and until > timezone.now() else "OPEN"
+        if until and until > timezone.now():
+            return "accepted"
+        return "OPEN, old logs" if violation.historical else "OPEN"
 
     @display(description="Sample")
     def shown_sample(self, violation: Violation) -> str:
@@ -107,13 +123,29 @@ class ViolationAdmin(EvidenceAdmin):
         return link_to_list("identityevent", "events of this market", market=violation.market)
 
 
+def _tell_statuses(markets: Iterable[WatchedMarket]) -> None:
+    """Give each market its status as of now: the last result alone would outlive its evidence."""
+    statuses = {(one.market, one.scope): one.status for one in market_identities(timezone.now())}
+    for watched in markets:
+        status = statuses.get((watched.market, watched.scope), "forgotten")
+        watched.identity_status = str(status)  # type: ignore[attr-defined]
+
+
 class ResultInline(TabularInline):
     model = InvariantResult
-    fields = ("origin", "passed", "checked_at", "evidence_at", "changed_at", "run_id")
+    fields = ("origin", "verdict", "checked_at", "evidence_at", "changed_at", "shown_run")
     readonly_fields = fields
     extra = 0
     can_delete = False
     show_change_link = True
+
+    @display(description="Result")
+    def verdict(self, result: InvariantResult) -> str:
+        return VERDICTS[result.passed]
+
+    @display(description="Run")
+    def shown_run(self, result: InvariantResult) -> str:
+        return run_link(result.run_id)
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -126,24 +158,25 @@ class ResultInline(TabularInline):
 class WatchedMarketAdmin(EvidenceAdmin):
     list_display = (
         "shown_market",
-        "shown_verdict",
+        "status",
         "open_violations",
         "evidence_at",
         "historical",
-        "run_id",
+        "shown_run",
         "forgotten_at",
     )
     list_filter = ("historical", ("forgotten_at", admin.EmptyFieldListFilter))
     search_fields = ("market", "scope", "run_id")
     ordering = ("market", "scope")
     inlines = (ResultInline,)
-    readonly_fields = ("open_violations", "events_link")
+    readonly_fields = ("status", "open_violations", "events_link")
     fieldsets = (
         (
             None,
             {
                 "fields": (
                     ("market", "scope"),
+                    "status",
                     ("open_violations", "events_link"),
                     ("evidence_at", "first_evidence_at"),
                     ("evidence_from", "historical"),
@@ -153,19 +186,30 @@ class WatchedMarketAdmin(EvidenceAdmin):
         ),
     )
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[WatchedMarket]:
-        return super().get_queryset(request).prefetch_related("results")
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)
+        _tell_statuses(changelist.result_list)
+        return changelist
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> WatchedMarket | None:
+        watched: WatchedMarket | None = super().get_object(request, object_id, from_field)
+        if watched is not None:
+            _tell_statuses([watched])
+        return watched
 
     @display(description="Market", ordering="market")
     def shown_market(self, watched: WatchedMarket) -> str:
         return str(watched)
 
-    @display(description="Last result", label=VERDICT_COLOURS)
-    def shown_verdict(self, watched: WatchedMarket) -> str:
-        passed = {result.passed for result in watched.results.all()}
-        return VERDICTS[
-            False if False in passed else None if None in passed or not passed else True
-        ]
+    @display(description="Identity", label=STATUS_COLOURS)
+    def status(self, watched: WatchedMarket) -> str:
+        return str(getattr(watched, "identity_status", "UNKNOWN"))
+
+    @display(description="Run", ordering="run_id")
+    def shown_run(self, watched: WatchedMarket) -> str:
+        return run_link(watched.run_id)
 
     @display(description="Open violations")
     def open_violations(self, watched: WatchedMarket) -> str:

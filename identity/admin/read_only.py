@@ -40,3 +40,18 @@ def as_block(value: object) -> str:
     """Any JSON value, indented, as it is."""
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     return format_html('<pre class="wd-json">{}</pre>', text)
+
+
+def run_link(run_id: str) -> str:
+    """The run's own rows, under as much of its id as tells it apart; a dash for none."""
+    if not run_id:
+        return "-"
+    shown = run_id if len(run_id) <= 16 else f"{run_id[:12]}…"
+    address = reverse("admin:identity_robotrun_changelist")
+    return format_html(
+        '<a class="wd-id" href="{}?{}" title="{}">{}</a>',
+        address,
+        urlencode({"run_id": run_id}),
+        run_id,
+        shown,
+    )
