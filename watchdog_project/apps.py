@@ -7,4 +7,6 @@ class WatchdogConfig(AppConfig):
     verbose_name = "Watchdog"
 
     def ready(self) -> None:
-        from watchdog_project import checks, schema  # noqa: F401 both register as they are imported
+        # All three register as they are imported; without the Celery application, a task sent from
+        # the web process would look for a broker of nobody's.
+        from watchdog_project import celery, checks, schema  # noqa: F401

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
@@ -41,6 +45,24 @@ def test_both_tasks_are_found_under_the_names_of_the_schedule() -> None:
     app.loader.import_default_modules()
 
     assert {SWEEP, REAP} <= set(app.tasks)
+
+
+def test_a_task_that_the_web_process_sends_goes_to_our_broker() -> None:
+    script = (
+        "import django; django.setup()\n"
+        "from celery import current_app\n"
+        "print(current_app.main, current_app.conf.broker_url)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "watchdog_project.settings"},
+        cwd=settings.BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == ["watchdog", settings.CELERY_BROKER_URL]
 
 
 def test_the_sweep_watches_a_market_that_is_under_a_lease_and_emits_its_status(
