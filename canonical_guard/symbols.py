@@ -13,17 +13,23 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 
 from canonical_guard.errors import UnknownInstrument
 
 MONTH_CODES = {code: month for month, code in enumerate("FGHJKMNQUVXZ", start=1)}
 MAX_SYMBOL_LENGTH = 64
 
+_PREFIX = re.compile(r"/|[A-Z0-9_]{1,24}:")
 _WITH_EXPIRY = re.compile(r"(?P<product>[A-Z0-9]{1,8}) (?P<month>0[1-9]|1[0-2])-(?P<year>\d{2})")
 _CONTRACT_CODE = re.compile(
-    r"(?P<product>[A-Z0-9]{1,8}?)(?P<month>[FGHJKMNQUVXZ])(?P<year>\d{4}|\d{2}|\d)"
+    r"(?P<product>[A-Z0-9]{1,8})(?P<month>[FGHJKMNQUVXZ])(?P<year>20\d{2}|\d{1,2})"
 )
-_CONTINUOUS = re.compile(r"(?P<product>[A-Z0-9]{1,8}?)(?P<number>\d{1,2})!")
+# A product may end in a digit, so both lengths of the number are tried.
+_CONTINUOUS = (
+    re.compile(r"(?P<product>[A-Z0-9]{1,8})[1-9]!"),
+    re.compile(r"(?P<product>[A-Z0-9]{1,8})[1-9]\d!"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ def seed_rows() -> tuple[SeedRow, ...]:
 @cache
 def builtin_registry() -> Mapping[str, str]:
     """Execution instrument -> canonical instrument, of the shipped data file."""
-    return {row.execution: row.canonical for row in seed_rows()}
+    return MappingProxyType({row.execution: row.canonical for row in seed_rows()})
 
 
 def normalise(symbol: str) -> str:
@@ -78,19 +84,25 @@ def resolve(
     """
     known = builtin_registry() if registry is None else registry
     text = normalise(symbol)
-    if not text or len(text) > MAX_SYMBOL_LENGTH:
+    # Before upper-casing: `ſ` becomes S, and a digit of another script would count as a year.
+    if not text or len(text) > MAX_SYMBOL_LENGTH or not "".join(symbol.split()).isascii():
         raise UnknownInstrument(f"{symbol[:80]!r} is not an instrument symbol.")
-    bare = text.removeprefix("/").removesuffix("=F")
-    if ":" in bare:
-        bare = bare.partition(":")[2]
+    bare = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
+    bare = bare.removesuffix("=F")
     if bare in known:
         return ResolvedSymbol(text, bare, known[bare])
-    for pattern in (_WITH_EXPIRY, _CONTRACT_CODE, _CONTINUOUS):
-        match = pattern.fullmatch(bare)
-        if match and match["product"] in known:
-            product = match["product"]
-            return ResolvedSymbol(text, product, known[product], _contract(match, today))
-    raise UnknownInstrument(_unknown(text, bare, known))
+    matches = [
+        match
+        for pattern in (_WITH_EXPIRY, _CONTRACT_CODE, *_CONTINUOUS)
+        if (match := pattern.fullmatch(bare)) and match["product"] in known
+    ]
+    if len(matches) > 1:
+        products = " or ".join(match["product"] for match in matches)
+        raise UnknownInstrument(f"{text!r} can mean {products}; name the product alone.")
+    if not matches:
+        raise UnknownInstrument(_unknown(text, bare, known))
+    product = matches[0]["product"]
+    return ResolvedSymbol(text, product, known[product], _contract(matches[0], today))
 
 
 def _contract(match: re.Match[str], today: date | None) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import astuple, dataclass
 
 from canonical_guard.errors import InvalidConfiguration
 
@@ -26,6 +27,8 @@ class LeaseTerms:
     lock_delay: float = 15.0
 
     def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in astuple(self)):
+            raise InvalidConfiguration("Lease durations must be finite numbers.")
         if not self.request_timeout > 0 or not self.renew_every > 0:
             raise InvalidConfiguration("Lease durations must be greater than zero.")
         if self.renew_every + 2 * self.request_timeout > self.stop_after:
