@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from identity.facts import TenureFact
 from identity.invariants import Evidence, Finding, judge
 from identity.lexicon import Lexicon
-from identity.liveness import HISTORY_AFTER, is_historical
+from identity.liveness import CLOCK_TOLERANCE, HISTORY_AFTER, is_historical
 from identity.reports import Report, SelfTest, read_report, read_self_test
 from identity.robotlog import MAX_NAME, NormalisedEvent, bounded
 from identity.vocabulary import INVARIANTS_STATUS, SELF_TEST, claims_market
@@ -52,6 +52,7 @@ class Admitted:
     offset: int | None
     event: NormalisedEvent
     at: datetime
+    time_is_certain: bool
     historical: bool
     market: str
     scope: str
@@ -77,7 +78,7 @@ def admit(
     tenures: Sequence[TenureFact] | None = None,
 ) -> Admitted:
     """Judge one event as read at `now`."""
-    at = _known_time(event, now)
+    at, time_is_certain = _known_time(event, now)
     self_test = read_self_test(event) if event.event_type == SELF_TEST else None
     report = read_report(event) if event.event_type == INVARIANTS_STATUS else None
     evidence = Evidence(markets.lexicon, event, self_test=self_test, tenures=tenures)
@@ -91,6 +92,7 @@ def admit(
         offset=offset,
         event=event,
         at=at,
+        time_is_certain=time_is_certain,
         historical=is_historical(at, now),
         market=evidence.market,
         scope=scope,
@@ -125,8 +127,14 @@ def _hash(value: list[str | Mapping[str, object]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _known_time(event: NormalisedEvent, now: datetime) -> datetime:
-    if event.occurred_at is None:
-        # A record without a time says nothing of the present.
-        return now - HISTORY_AFTER - timedelta(seconds=1)
-    return min(event.occurred_at, now)
+def just_history(now: datetime) -> datetime:
+    """The newest time that is no news: for what says nothing reliable of its own time."""
+    return now - HISTORY_AFTER - timedelta(seconds=1)
+
+
+def _known_time(event: NormalisedEvent, now: datetime) -> tuple[datetime, bool]:
+    """When the event happened, as far as `now` can be trusted, and whether that is certain."""
+    at = event.occurred_at
+    if at is None or at > now + CLOCK_TOLERANCE:
+        return just_history(now), False
+    return min(at, now), event.time_is_exact

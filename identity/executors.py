@@ -80,12 +80,17 @@ def _claimants(
         run = run_fact(claim.run)
         if (claim.market, claim.scope) in pairs and is_live(run, now):
             live[claim.market, claim.scope].append(
-                Claimant(run, claim.first_at, claim.execution_instrument)
+                Claimant(run, claim.first_at, claim.execution_instrument, claim.fencing_token)
             )
     for fact in facts:
         if fact.ended_at is None and (fact.market, fact.scope) in pairs:
             live[fact.market, fact.scope].append(
-                Claimant(running_lease(fact), fact.acquired_at, fact.execution_instrument)
+                Claimant(
+                    running_lease(fact),
+                    fact.acquired_at,
+                    fact.execution_instrument,
+                    fact.fencing_token,
+                )
             )
     return live
 

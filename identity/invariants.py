@@ -59,11 +59,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """A live run, when it claimed the market, and with what it executes there."""
+    """A live run, when it claimed the market, with what it executes there and by which token."""
 
     run: RunFact
     since: datetime
     execution_instrument: str
+    fencing_token: int | None = None
 
 
 @dataclass(frozen=True)
@@ -259,6 +260,8 @@ def duplicate_executor(evidence: Evidence) -> Iterator[Finding]:
     in_order = sorted(evidence.claimants, key=lambda one: (one.since, one.run.run_id))
     for first, second in combinations(in_order, 2):
         if one_executor(first.run, second.run) or restarted(second.run, first.run):
+            continue
+        if first.fencing_token is not None and first.fencing_token == second.fencing_token:
             continue
         message = (
             f"Two live runs execute {evidence.market}: {_described(first)} and "

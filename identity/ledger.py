@@ -124,6 +124,8 @@ def _record_claims(admitted: Sequence[Admitted], recorded: Recorded) -> dict[int
         claim.first_at = min(claim.first_at, one.at)
         claim.last_at = max(claim.last_at, one.at)
         claim.execution_instrument = one.event.execution_instrument or claim.execution_instrument
+        if one.event.fencing_token is not None:
+            claim.fencing_token = max(one.event.fencing_token, claim.fencing_token or 0)
         changed.add(key)
     Claim.objects.bulk_create(
         [rows[key] for key in sorted(changed - known)],
@@ -133,7 +135,7 @@ def _record_claims(admitted: Sequence[Admitted], recorded: Recorded) -> dict[int
     )
     Claim.objects.bulk_update(
         [rows[key] for key in sorted(changed & known)],
-        ["first_at", "last_at", "execution_instrument"],
+        ["first_at", "last_at", "execution_instrument", "fencing_token"],
     )
     pairs: dict[int, set[Pair]] = defaultdict(set)
     for run_pk, market, scope in rows:

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 LIVE_FOR = timedelta(seconds=150)
 STALE_AFTER = timedelta(seconds=150)
 HISTORY_AFTER = timedelta(minutes=10)
+# A time further ahead of the reader's clock than this is no time at all.
+CLOCK_TOLERANCE = timedelta(seconds=60)
 # Lines reach a log up to half a minute out of order, so a few may follow a clean stop.
 TRAILING_LINES = timedelta(seconds=60)
 

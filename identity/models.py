@@ -130,6 +130,9 @@ class Claim(models.Model):
     market = models.CharField(max_length=16)
     scope = models.CharField(max_length=128, blank=True, default="")
     execution_instrument = models.CharField(max_length=64, blank=True, default="")
+    fencing_token = models.BigIntegerField(
+        null=True, blank=True, help_text="the newest one it acted with"
+    )
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from identity.admission import Admitted, Markets
+from identity.admission import Admitted, Markets, just_history
 from identity.eventstore import EventRow, insert_events
 from identity.invariants import ROBOT_REPORTED_VIOLATION, Finding
 from identity.liveness import LIVE_FOR
@@ -109,6 +109,7 @@ def apply_reports(admitted: Sequence[Admitted], now: datetime) -> None:
         if at > now + FUTURE_TOLERANCE or (pair in known and at <= known[pair]):
             one.findings.clear()
             one.is_evidence = False
+            one.at, one.historical = min(one.at, just_history(now)), True
             one.report = None
             continue
         known[pair] = at

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
-from identity.liveness import STALE_AFTER, stopped_cleanly
+from identity.liveness import CLOCK_TOLERANCE, STALE_AFTER, stopped_cleanly
 from identity.models import EventOrigin, InvariantResult, RobotRun, Violation, WatchedMarket
 
 
@@ -26,8 +26,6 @@ class IdentityStatus(StrEnum):
 
 
 WORST_FIRST = tuple(IdentityStatus)
-# A result checked further ahead of the reader's clock than this was checked at no real time.
-CLOCK_TOLERANCE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Sight:
     at: datetime
     run_id: str
     historical: bool = False
-    time_is_exact: bool = True
+    time_is_certain: bool = True
     host: str = ""
     log: str = ""
     sample: Mapping[str, Any] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def sights_of(admitted: Sequence[Admitted], place: Place) -> list[Sight]:
             at=one.at,
             run_id=one.run_id,
             historical=one.historical,
-            time_is_exact=one.event.time_is_exact,
+            time_is_certain=one.time_is_certain,
             host=one.event.host or place.host,
             log=place.log,
             sample=one.event.record,
@@ -103,8 +103,9 @@ class ViolationBook:
                 self._mend(sight)
             else:
                 self._count(sight)
-        Violation.objects.bulk_create(self.new)
+        # What ended makes room for what is opened under the same key.
         Violation.objects.bulk_update(self.changed.values(), _COUNTED, batch_size=100)
+        Violation.objects.bulk_create(self.new)
         return self.touched
 
     def _load(self, sights: Sequence[Sight]) -> None:
@@ -137,7 +138,7 @@ class ViolationBook:
 
     def _count(self, sight: Sight) -> None:
         at = sight.at
-        if not sight.time_is_exact:
+        if not sight.time_is_certain:
             # Nothing read so far can be said to come after it.
             at = self.now
         row = self.open.get(sight.key) or self._over(sight, at)
@@ -190,7 +191,7 @@ class ViolationBook:
         return row
 
     def _mend(self, sight: Sight) -> None:
-        if not sight.time_is_exact:
+        if not sight.time_is_certain:
             return
         market, scope, code, subject = sight.key
         if code in ABOUT_A_RUN:
@@ -225,6 +226,8 @@ class ViolationBook:
         row.ended_by = bounded(sight.run_id, 150)
         row.end_reason = f"Right again in run {sight.run_id}."
         self.ended[key] = self.open.pop(key)
+        if row.accepted_until is not None and row.accepted_until > self.now:
+            self.accepted[key] = row
         self.touched.add((row.market, row.scope))
 
 
