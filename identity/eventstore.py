@@ -61,8 +61,7 @@ def insert_events(rows: Sequence[EventRow]) -> set[str]:
 
     Two writers of the same event: the second waits for the first and finds it a duplicate.
     """
-    # In one order for all writers, so that none waits for another in a circle.
-    ordered = sorted({row.identity_key: row for row in rows}.values(), key=_key)
+    ordered = list({row.identity_key: row for row in rows}.values())
     new: set[str] = set()
     for start in range(0, len(ordered), ROWS_A_STATEMENT):
         new |= _insert(ordered[start : start + ROWS_A_STATEMENT])
@@ -92,7 +91,3 @@ def _insert(rows: Sequence[EventRow]) -> set[str]:
             values,
         )
         return {key for (key,) in cursor.fetchall()}
-
-
-def _key(row: EventRow) -> str:
-    return row.identity_key

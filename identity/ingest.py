@@ -7,6 +7,7 @@ source's offset: the second finds it moved, and reads on from there.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +22,14 @@ from identity.admission import Admitted, Markets, Place, admit, file_key, posted
 from identity.eventstore import EventRow, insert_events
 from identity.executors import judge_executors
 from identity.facts import TenureFact, TenureFacts
-from identity.logfile import Chunk, FileLine, count_lines, fingerprint_of, read_chunk
+from identity.logfile import (
+    Chunk,
+    FileLine,
+    count_lines,
+    fingerprint_of,
+    read_chunk,
+    unfinished_line,
+)
 from identity.models import IngestError, IngestSource
 from identity.registry import load_markets
 from identity.robotlog import (
@@ -137,6 +145,9 @@ def ingest_file(
     while max_batches is None or batches < max_batches:
         fingerprint = fingerprint_of(path, whole=takes_last)
         if fingerprint is None:
+            if whole and (rest := unfinished_line(path)):
+                source = file_source(hashlib.sha256(rest).hexdigest(), path, place, now)
+                outcome.add(_note_truncated(source.source_id, 0, rest, now))
             outcome.finished = True
             break
         positions = positions_of(fingerprint) or [file_source(fingerprint, path, place, now)]
@@ -153,7 +164,7 @@ def ingest_file(
         batches += 1
         if chunk.reached_end:
             if whole and not is_blank(chunk.rest):
-                outcome.add(_note_truncated(position, chunk, now))
+                outcome.add(_note_truncated(position.source_id, chunk.end, chunk.rest, now))
             outcome.finished = True
             break
     return outcome
@@ -222,7 +233,10 @@ def _commit(
     outcome = Outcome(rejected=[_rejected(line) for line in lines if _bad(line)])
     outcome.rejections = len(outcome.rejected)
     with transaction.atomic():
-        if move is not None and not _move_on(source_id, move, name):
+        # Both are writes to the source's row, so that on PostgreSQL one sender's batches queue.
+        if move is None:
+            IngestSource.objects.filter(pk=source_id).update(updated_at=now)
+        elif not _move_on(source_id, move, name):
             return None
         new_keys = insert_events([_row(one, source_id, now) for one in admitted])
         new = [one for one in _once(admitted) if one.key in new_keys]
@@ -314,19 +328,19 @@ def _count(source_id: int, outcome: Outcome, new: Sequence[Admitted], now: datet
     )
 
 
-def _note_truncated(position: Position, chunk: Chunk, now: datetime) -> Outcome:
+def _note_truncated(source_id: int, offset: int, rest: bytes, now: datetime) -> Outcome:
     """Count a last line that was cut off, once; the offset stays before it, should it grow."""
     detail = "The file ends in the middle of this line."
-    error = Rejected(0, TRUNCATED, detail, sample_of(chunk.rest), chunk.end)
+    error = Rejected(0, TRUNCATED, detail, sample_of(rest), offset)
     with transaction.atomic():
         _, first = IngestError.objects.get_or_create(
-            source_id=position.source_id,
-            offset=chunk.end,
+            source_id=source_id,
+            offset=offset,
             code=TRUNCATED,
             defaults={"detail": detail, "sample": error.sample, "at": now},
         )
         if first:
-            IngestSource.objects.filter(pk=position.source_id).update(
+            IngestSource.objects.filter(pk=source_id).update(
                 rejected=F("rejected") + 1, updated_at=now
             )
     return Outcome(rejected=[error], rejections=1)

@@ -49,10 +49,17 @@ def fingerprint_of(path: Path, *, whole: bool = False) -> str | None:
     """What tells this file from others, however it is renamed, and however it grows.
 
     The hash of its first line that is not blank; None while that line has no end yet, unless
-    `whole` says that nothing more is to be expected. Raises OSError.
+    `whole` takes it for complete if it is a JSON object. Raises OSError.
     """
     with path.open("rb") as file:
         return _fingerprint(file, whole=whole)
+
+
+def unfinished_line(path: Path) -> bytes:
+    """The beginning of a file without any complete line; empty if it is blank. Raises OSError."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    return b"" if is_blank(head) else head
 
 
 def read_chunk(
@@ -93,7 +100,7 @@ def _fingerprint(file: BinaryIO, *, whole: bool) -> str | None:
     while True:
         end = head.find(b"\n", start)
         if end < 0:
-            if len(head) < HEAD_BYTES and not (whole and head):
+            if len(head) < HEAD_BYTES and not (whole and _is_object(head[start:])):
                 return None
             # A line that may still lack its line feed may lack the carriage return as well.
             return _digest(head.rstrip(b"\r"))

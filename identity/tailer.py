@@ -64,13 +64,14 @@ class Tailer:
         """
         total = Outcome(finished=True)
         for folder in LogFolder.objects.filter(active=True).order_by("pk"):
-            error = ""
+            problem: OSError | None
             try:
-                outcome = self._read_folder(folder, now)
+                outcome, problem = self._read_folder(folder, now)
                 total.add(outcome)
                 total.finished = total.finished and outcome.finished
-            except OSError as problem:
-                error = _sentence(folder, problem)
+            except OSError as failure:
+                problem = failure
+            error = _sentence(folder, problem) if problem else ""
             if error and error != folder.error:
                 logger.warning("%s", error)
             if error != folder.error or _minutes_old(folder, now):
@@ -86,14 +87,14 @@ class Tailer:
             total.finished = outcome.finished
         return total
 
-    def _read_folder(self, folder: LogFolder, now: datetime) -> Outcome:
+    def _read_folder(self, folder: LogFolder, now: datetime) -> tuple[Outcome, OSError | None]:
         place = Place(
             log=folder.path,
             host=folder.host or socket.gethostname(),
             scope=folder.scope,
             folder_id=folder.pk,
         )
-        total = Outcome(finished=True)
+        total, problem = Outcome(finished=True), None
         # A glob over a folder that is gone would find nothing and say nothing.
         for path in sorted(p for p in Path(folder.path).iterdir() if p.match(PATTERN)):
             try:
@@ -103,7 +104,10 @@ class Tailer:
             except FileNotFoundError:
                 # It was renamed since it was listed; the next turn finds it by its new name.
                 self.seen.pop(path, None)
-        return total
+            except OSError as error:
+                # One unreadable file keeps no other from being read.
+                problem = error
+        return total, problem
 
     def _read_file(self, path: Path, place: Place, now: datetime) -> Outcome:
         status = path.stat()
@@ -144,7 +148,7 @@ def _sentence(folder: LogFolder, problem: OSError) -> str:
     if isinstance(problem, FileNotFoundError):
         return f"The log folder {folder.path} does not exist; it is looked for again."
     reason = problem.strerror or str(problem)
-    return f"The log folder {folder.path} cannot be read: {reason}; it is tried again."
+    return f"{problem.filename or folder.path} cannot be read: {reason}; it is tried again."
 
 
 def _minutes_old(folder: LogFolder, now: datetime) -> bool:
