@@ -103,7 +103,9 @@ def badge_from(snapshot: Mapping[str, Any], now: datetime) -> Badge:
 
 
 def _messages(snapshot: Mapping[str, Any]) -> Iterator[str]:
-    yield from (str(message) for message in snapshot.get("last_identity_violations") or ())
+    for row in snapshot.get("markets") or ():
+        for violation in row["identity"]["violations"]:
+            yield f"{row['market'] or 'No market'}: {violation['message']}"
     yield from (f"Could not be read: {part}" for part in snapshot.get("unreadable") or ())
     if (snapshot.get("sweep") or {}).get("overdue") and snapshot.get("markets"):
         yield "The identity sweep is overdue: are the worker and beat running?"

@@ -91,6 +91,7 @@ def dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str
     now = timezone.now()
     badge = badge_of(request)
     rows = market_rows(badge.snapshot, refusals_since(now - REFUSALS_SHOWN_FOR))
+    folders = list(LogFolder.objects.filter(active=True).order_by("path"))
     server = request.build_absolute_uri("/").rstrip("/")
     context.update(
         {
@@ -105,8 +106,8 @@ def dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str
             "ingest": badge.snapshot.get("ingest") or {},
             "last_event_at": as_time((badge.snapshot.get("ingest") or {}).get("last_event_at")),
             "tasks": task_rows(now),
-            "failing_folders": LogFolder.objects.filter(active=True).exclude(error=""),
-            "folder_count": LogFolder.objects.filter(active=True).count(),
+            "failing_folders": [folder for folder in folders if folder.error],
+            "folder_count": len(folders),
             "ingest_errors": IngestError.objects.filter(at__gte=now - REFUSALS_SHOWN_FOR).count(),
             "first_steps": [
                 (title, command.format(server=server), note) for title, command, note in FIRST_STEPS

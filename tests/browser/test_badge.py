@@ -6,35 +6,19 @@ import os
 import re
 import signal
 import time
-import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.conftest import sign_in
+from tests.browser.robot import report_incomplete_order
 from tests.server import Server
 
 pytestmark = pytest.mark.browser
 
 RED_WITHIN = 6_000
 UNREACHABLE_WITHIN = 20_000
-
-
-def report_incomplete_order(server: Server) -> None:
-    line: dict[str, Any] = {
-        "event_id": uuid.uuid4().hex,
-        "ts_utc": datetime.now(UTC).isoformat(),
-        "source": "RobotEngine",
-        "instrument": "MES",
-        "stream": "ES1",
-        "run_id": "run-1",
-        "event": "ORDER_SUBMITTED",
-        "data": {},
-    }
-    status, answer = server.request("POST", "/api/events", line)
-    assert (status, answer["accepted"]) == (200, 1)
 
 
 def look(page: Page, name: str, within: int = 5_000) -> None:

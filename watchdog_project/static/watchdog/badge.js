@@ -32,7 +32,12 @@
 
     /** What is wrong, in words; the server writes the same into the page. */
     function messagesOf(snapshot) {
-        const messages = [...(snapshot.last_identity_violations || [])];
+        const messages = [];
+        for (const row of snapshot.markets || []) {
+            for (const violation of row.identity.violations) {
+                messages.push(`${row.market || "No market"}: ${violation.message}`);
+            }
+        }
         for (const part of snapshot.unreadable || []) {
             messages.push(`Could not be read: ${part}`);
         }

@@ -4,32 +4,74 @@
     "use strict";
 
     const REFRESH_EVERY = 5000;
+    const LEASE = "[data-wd-expires-in]";
+    const LIST = "[data-wd-list]";
+    const FOCUSABLE = "a[href], summary, button, [tabindex]";
 
     const board = () => document.getElementById("watchdog-board");
 
-    /** Swap only what changed, and nothing that holds the focus or was opened by the reader. */
-    function take(fresh) {
-        const current = board();
-        const keys = (root) => [...root.querySelectorAll("[data-key]")].map((e) => e.dataset.key);
-        if (keys(current).join("\n") !== keys(fresh).join("\n")) {
-            if (!current.contains(document.activeElement)) {
-                current.replaceChildren(...fresh.childNodes);
-                ready(current);
-            }
-            return;
+    /** What a part says, apart from seconds counting down and what the reader has opened. */
+    function face(part) {
+        const copy = part.cloneNode(true);
+        copy.querySelectorAll("details").forEach((details) => details.removeAttribute("open"));
+        for (const lease of copy.querySelectorAll(LEASE)) {
+            lease.removeAttribute("data-wd-expires-in");
+            lease.textContent = "";
         }
-        for (const part of fresh.querySelectorAll("[data-key]")) {
-            const old = current.querySelector(`[data-key="${CSS.escape(part.dataset.key)}"]`);
-            if (old.outerHTML === part.outerHTML || old.contains(document.activeElement)) {
-                continue;
-            }
-            const opened = [...old.querySelectorAll("details")].map((details) => details.open);
-            part.querySelectorAll("details").forEach((details, place) => {
-                details.open = Boolean(opened[place]);
+        return copy.outerHTML;
+    }
+
+    const listIn = (part) => (part.matches(LIST) ? part : part.querySelector(LIST));
+
+    /** Bring one part up to date; what the reader opened stays open, his focus stays his. */
+    function update(old, fresh) {
+        const [oldList, freshList] = [listIn(old), listIn(fresh)];
+        if (oldList && freshList) {
+            merge(oldList, freshList);
+            return old;
+        }
+        if (face(old) === face(fresh)) {
+            const leases = fresh.querySelectorAll(LEASE);
+            old.querySelectorAll(LEASE).forEach((lease, place) => {
+                lease.dataset.wdExpiresIn = leases[place].dataset.wdExpiresIn;
             });
-            old.replaceWith(part);
-            ready(part);
+            ready(old);
+            return old;
         }
+        const opened = [...old.querySelectorAll("details")].map((details) => details.open);
+        fresh.querySelectorAll("details").forEach((details, place) => {
+            details.open = Boolean(opened[place]);
+        });
+        const focused = [...old.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
+        old.replaceWith(fresh);
+        ready(fresh);
+        fresh.querySelectorAll(FOCUSABLE)[focused]?.focus({ preventScroll: true });
+        return fresh;
+    }
+
+    /** Children are told apart by their data-key: updated, put in the new order, added, removed. */
+    function merge(current, fresh) {
+        const old = new Map([...current.children].map((part) => [part.dataset.key, part]));
+        let place = current.firstElementChild;
+        for (const part of [...fresh.children]) {
+            let kept = old.get(part.dataset.key);
+            if (kept) {
+                old.delete(part.dataset.key);
+                kept = update(kept, part);
+            } else {
+                kept = part;
+                ready(part);
+            }
+            // Moving an element takes its focus away, so what holds it is moved around.
+            if (place?.isConnected === false) {
+                place = kept;
+            }
+            if (kept !== place && !kept.contains(document.activeElement)) {
+                current.insertBefore(kept, place);
+            }
+            place = kept.nextElementSibling;
+        }
+        old.forEach((part) => part.remove());
     }
 
     async function refresh() {
@@ -43,7 +85,7 @@
             const page = new DOMParser().parseFromString(await response.text(), "text/html");
             const fresh = page.getElementById("watchdog-board");
             if (response.ok && fresh) {
-                take(fresh);
+                merge(board(), fresh);
                 board().classList.remove("wd-old");
             }
         } catch {
@@ -53,7 +95,7 @@
     }
 
     function ready(root) {
-        for (const lease of root.querySelectorAll("[data-wd-expires-in]")) {
+        for (const lease of root.querySelectorAll(LEASE)) {
             const left = Number.parseFloat(lease.dataset.wdExpiresIn);
             if (Number.isFinite(left)) {
                 lease.wdEnds = performance.now() + left * 1000;
@@ -61,6 +103,10 @@
         }
         for (const button of root.querySelectorAll("[data-wd-copy]")) {
             button.hidden = !navigator.clipboard;
+            if (button.wdReady) {
+                continue;
+            }
+            button.wdReady = true;
             button.addEventListener("click", async () => {
                 await navigator.clipboard.writeText(button.previousElementSibling.textContent);
                 button.textContent = "Copied";
@@ -70,7 +116,7 @@
     }
 
     function countDown() {
-        for (const lease of board()?.querySelectorAll("[data-wd-expires-in]") || []) {
+        for (const lease of board()?.querySelectorAll(LEASE) || []) {
             if (lease.wdEnds !== undefined) {
                 const left = Math.max(0, Math.floor((lease.wdEnds - performance.now()) / 1000));
                 lease.textContent = left ? `${left} s left` : "renewal overdue";
