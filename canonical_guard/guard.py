@@ -212,7 +212,7 @@ class Guard:
         try:
             self._keeper = self._start_keeper(renewals)
         except BaseException:
-            held.release("clean", self._report)
+            held.release_unused(self._report)
             raise
         renewals.on_renewed = self._keeper.renewed
         renewals.on_lost = self._lost

@@ -45,6 +45,8 @@ class HostLock:
         self._lock: OsLock | None = None
         self._name = lock_name(market)
         self.record: LockFileRecord | None = None
+        self.left_uncleanly = False
+        """After `take`: whether the last holder on this host crashed, or was killed."""
 
     @property
     def record_path(self) -> Path:
@@ -60,11 +62,6 @@ class HostLock:
         """The descriptor that carries the lock, for a keeper to inherit; -1 when not held."""
         return -1 if self._lock is None else self._lock.descriptor
 
-    @classmethod
-    def inherited(cls, sidecar: Path, descriptor: int, record: Path, run_id: str) -> InheritedLock:
-        """The same lock in a keeper, which got the descriptor from its guard."""
-        return InheritedLock(OsLock(sidecar, descriptor), record, run_id)
-
     def take(self, record: LockFileRecord, note_stale: NoteStale) -> None:
         """Lock the market on this host and say so in its record; a dead holder's is noted.
 
@@ -75,12 +72,12 @@ class HostLock:
         try:
             self._prepare_folder()
             self._lock = self._locked(self._name, patient=record.account is not None)
-            self._take_record(self._name, record, note_stale)
+            self._take_record(self._lock, self._name, record, note_stale)
         except OSError as exc:
-            self.release()
+            self.release(clean=False)
             raise self._unavailable(exc) from exc
         except BaseException:
-            self.release()
+            self.release(clean=False)
             raise
 
     def settle(self, record: LockFileRecord, note_stale: NoteStale) -> None:
@@ -118,14 +115,17 @@ class HostLock:
         else:
             write_record(self.record_path, self.record)
 
-    def release(self) -> None:
-        """Remove the record, then let others in; again and again. Never raises OSError."""
+    def release(self, *, clean: bool = True) -> None:
+        """Remove the record, then let others in; again and again. Never raises OSError.
+
+        Not `clean`: the next holder finds `left_uncleanly`.
+        """
         lock, self._lock = self._lock, None
         if lock is None:
             return
         run_id = None if self.record is None else self.record.run_id
         self.record = None
-        InheritedLock(lock, self.record_path, run_id).release()
+        InheritedLock(lock, self.record_path, run_id).release(clean=clean)
 
     def _prepare_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -170,15 +170,19 @@ class HostLock:
                 raise self._already_active(found)
             time.sleep(_PAUSE)
 
-    def _take_record(self, name: str, record: LockFileRecord, note_stale: NoteStale) -> None:
+    def _take_record(
+        self, lock: OsLock, name: str, record: LockFileRecord, note_stale: NoteStale
+    ) -> None:
         path = self._record_path(name)
         found = read_record(path)
         if found is not None:
             if found.counts_as_active:
                 raise self._already_active(found, path)
             note_stale(found, path)
+        self.left_uncleanly = found is not None or lock.is_marked()
         self._name = name
         self._write(record)
+        lock.mark()
 
     def _write(self, record: LockFileRecord) -> None:
         write_record(self.record_path, record)
@@ -192,12 +196,12 @@ class HostLock:
             raise InvalidConfiguration("Only a host lock that is held can be settled.")
         narrow_lock = self._locked(narrow_name, patient=False)
         try:
-            self._take_record(narrow_name, record, note_stale)
+            self._take_record(narrow_lock, narrow_name, record, note_stale)
         except BaseException:
             narrow_lock.unlock()
             raise
         self._lock = narrow_lock
-        InheritedLock(market_lock, market_record, ours.run_id).release()
+        InheritedLock(market_lock, market_record, ours.run_id).release(clean=True)
 
     def _refuse_beside_accounts(self) -> None:
         """A market that is exclusive everywhere does not start beside one account's run of it."""
@@ -248,10 +252,12 @@ class InheritedLock:
     def take_over(self) -> None:
         self._lock.take_over()
 
-    def release(self) -> None:
+    def release(self, *, clean: bool) -> None:
         """Remove the record if it is this run's and the lock still protects it; then unlock."""
         try:
             if self._run_id is not None and self._lock.is_intact():
+                if clean:
+                    self._lock.unmark()
                 found = read_record(self._record_path)
                 if found is not None and found.fields.get("run_id") == self._run_id:
                     self._record_path.unlink(missing_ok=True)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from canonical_guard import clock, tree, wire
-from canonical_guard.hostlock import HostLock, InheritedLock
+from canonical_guard.hostlock import InheritedLock
+from canonical_guard.oslock import OsLock
 
 POLL_EVERY = 0.25
 _WHILE_ENDING = 0.05
@@ -42,13 +43,10 @@ class Keeper:
         self._renewed_at = math.inf if errand.renewed_at is None else errand.renewed_at
         self._ending_by = math.inf
         self._is_ending = False
-        self._was_forced = False
+        self.was_forced = False
+        self.was_late = False
         self._guard_is_gone = False
         self._is_done = False
-
-    @property
-    def was_forced(self) -> bool:
-        return self._was_forced
 
     def watch(self) -> None:
         """Until nothing of the robot is left, or the guard says that it is done."""
@@ -59,10 +57,11 @@ class Keeper:
             now = clock.now()
             if not self._is_ending and self._must_end():
                 self._is_ending = True
+                self.was_late = self._is_late
                 self._ending_by = self._kill_time(now)
                 self._subject.ask_to_stop()
             if self._is_ending and now >= self._ending_by:
-                self._was_forced = True
+                self.was_forced = True
                 self._subject.kill()
 
     def await_guard(self) -> bool:
@@ -166,7 +165,8 @@ def _keep_robot(
     wire.write_message(up, {"started": subject.pid})
     _listen(keeper, messages)
     keeper.watch()
-    wire.write_message(up, {"ended": subject.returncode, "forced": keeper.was_forced})
+    ended = {"ended": subject.returncode, "forced": keeper.was_forced, "late": keeper.was_late}
+    wire.write_message(up, ended)
     if not keeper.await_guard():
         _let_go(errand, lock)
     return 0
@@ -211,14 +211,10 @@ def _listen(keeper: Keeper, messages: Iterator[Message]) -> None:
 def _inherited_lock(errand: wire.Errand) -> InheritedLock | None:
     if errand.sidecar is None or errand.record is None:
         return None
-    if sys.platform == "win32":
-        from canonical_guard.oslock import OsLock
-
-        lock = InheritedLock(OsLock.open(Path(errand.sidecar)), Path(errand.record), errand.run_id)
-    else:
-        lock = HostLock.inherited(
-            Path(errand.sidecar), errand.descriptor, Path(errand.record), errand.run_id
-        )
+    sidecar = Path(errand.sidecar)
+    # Windows hands no lock down: there the keeper opens the file and locks a byte of its own.
+    carrier = OsLock.open(sidecar) if errand.descriptor < 0 else OsLock(sidecar, errand.descriptor)
+    lock = InheritedLock(carrier, Path(errand.record), errand.run_id)
     lock.take_over()
     return lock
 
@@ -244,4 +240,4 @@ def _let_go(errand: wire.Errand, lock: InheritedLock | None) -> None:
         with contextlib.suppress(Unanswered):
             give_back(Authority(errand.server, errand.api_key), errand.identity, "crashed")
     if lock is not None:
-        lock.release()
+        lock.release(clean=False)

@@ -17,7 +17,8 @@ from canonical_guard.taking import HeldMarket
 
 DEFAULT_KILL_GRACE = 2.0
 _BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
+    # Behind the standard library: a site-packages folder may shadow parts of it.
+    "import sys; sys.path.append(sys.argv[1]); "
     "from canonical_guard.keeper import main; sys.exit(main(int(sys.argv[2]), int(sys.argv[3])))"
 )
 
@@ -31,7 +32,7 @@ def errand_for(
     held: HeldMarket = renewals.held
     where: dict[str, Any] = {
         "sidecar": str(held.host_lock.sidecar_path),
-        "descriptor": held.host_lock.descriptor,
+        "descriptor": -1 if sys.platform == "win32" else held.host_lock.descriptor,
         "record": str(held.host_lock.record_path),
         "run_id": held.run_id,
     }
@@ -70,7 +71,7 @@ class KeeperLink:
         their_down, self._down = os.pipe()
         self._up, their_up = os.pipe()
         passed = [their_down, their_up]
-        if errand.descriptor >= 0 and sys.platform != "win32":
+        if errand.descriptor >= 0:
             passed.append(errand.descriptor)
         try:
             self.process = _spawn(their_down, their_up, passed, errand, environment)

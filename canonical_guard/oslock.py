@@ -16,7 +16,8 @@ if sys.platform == "win32":
     import msvcrt
 
     _FLAGS = os.O_RDWR | os.O_CREAT | os.O_BINARY | os.O_NOINHERIT
-    _GUARDS_BYTE, _KEEPERS_BYTE = 0, 1
+    # Far behind the content, because a locked byte cannot be written by anybody else.
+    _GUARDS_BYTE, _KEEPERS_BYTE = 1 << 30, (1 << 30) + 1
 
     def _lock_byte(descriptor: int, offset: int) -> bool:
         os.lseek(descriptor, offset, os.SEEK_SET)
@@ -111,6 +112,18 @@ class OsLock:
         except OSError:
             return False
         return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+    def is_marked(self) -> bool:
+        """Whether the last holder left the mark in the file: it did not leave cleanly."""
+        return os.fstat(self.descriptor).st_size > 0
+
+    def mark(self) -> None:
+        """Leave a mark that only a clean end removes."""
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        os.write(self.descriptor, b"held\n")
+
+    def unmark(self) -> None:
+        os.ftruncate(self.descriptor, 0)
 
     def unlock(self) -> None:
         """Let others in, for every process that shares the descriptor, and close it."""

@@ -57,8 +57,13 @@ class HeldMarket:
 
     @property
     def takeover(self) -> bool:
-        """The last holder did not leave cleanly: reconcile orders and positions first."""
-        return self.found_stale or (self.lease is not None and self.lease.grant.takeover)
+        """The last holder did not leave cleanly: reconcile orders and positions first.
+
+        The authority knows of every host; this host's own marks count where nobody else can tell.
+        """
+        if self.lease is None:
+            return self.host_lock.left_uncleanly
+        return self.lease.grant.takeover or self.found_stale
 
     @property
     def fencing_token(self) -> int | None:
@@ -94,7 +99,11 @@ class HeldMarket:
         else:
             report("CANONICAL_MARKET_LOCK_RELEASED", f"Run {self.run_id} gave {name} back.")
         finally:
-            self.host_lock.release()
+            self.host_lock.release(clean=reason == "clean")
+
+    def release_unused(self, report: Report) -> None:
+        """Give both back before any robot ran: who comes next must reconcile as this one had to."""
+        self.release("crashed" if self.takeover else "clean", report)
 
 
 def take_market(wanted: Wanted, report: Report) -> HeldMarket:
@@ -126,7 +135,7 @@ def take_market(wanted: Wanted, report: Report) -> HeldMarket:
             lease = acquire(authority, _request(wanted, product, lock))
         lock.settle(_settled(record, lease), note_stale)
     except BaseException:
-        HeldMarket(wanted.run_id, product, lock, lease, bool(stale)).release("clean", _silent)
+        HeldMarket(wanted.run_id, product, lock, lease, bool(stale)).release_unused(_silent)
         raise
     held = HeldMarket(wanted.run_id, product, lock, lease, bool(stale))
     report("CANONICAL_MARKET_LOCK_ACQUIRED", held.sentence())
@@ -223,6 +232,7 @@ def _tell_of_refusal(authority: Authority, request: dict[str, Any]) -> None:
     from canonical_guard.lease import acquire
 
     try:
-        acquire(authority, request).release("clean")
+        lease = acquire(authority, request)
+        lease.release("crashed" if lease.grant.takeover else "clean")
     except (GuardError, Unanswered):
         return

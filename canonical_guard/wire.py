@@ -2,8 +2,9 @@
 
 To the keeper: first the Errand; then `{"renewed_at": s}`, `{"signal": n}`, `{"stop": true}`,
 `{"done": true}`. From the keeper: `{"started": pid}` or `{"failed": errno, "why": text}`, then
-`{"ended": status, "forced": bool}` once nothing of the robot is left. The end of a pipe is the
-death of its writer.
+`{"ended": status, "forced": bool, "late": bool}` once nothing of the robot is left: forced where it
+had to be killed, late where the want of a renewal ended it. The end of a pipe is the death of its
+writer.
 """
 
 from __future__ import annotations

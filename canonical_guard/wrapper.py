@@ -61,7 +61,7 @@ class Wrapper:
         self._take_signals()
         self._take_market()
         if self._asked:
-            self._give_back("clean")
+            self._give_back_unused()
             return 128 + min(self._asked)
         try:
             tree.become_subreaper()
@@ -71,7 +71,7 @@ class Wrapper:
                 self._environment(),
             )
         except (GuardError, OSError):
-            self._give_back("clean")
+            self._give_back_unused()
             raise
         self._start_renewing(keeper)
         return self._attend(keeper)
@@ -131,6 +131,8 @@ class Wrapper:
             if "failed" in message:
                 return self._could_not_start(keeper, message)
             if "ended" in message:
+                if message["late"] and not self._lost:
+                    self._act(keeper, {"lost": "No renewal succeeded in time."})
                 return self._ended(keeper, int(message["ended"]), bool(message["forced"]))
             if "gone" in message:
                 return self._keeper_is_gone(keeper)
@@ -172,7 +174,7 @@ class Wrapper:
             self._stop_robot(keeper)
 
     def _could_not_start(self, keeper: KeeperLink, message: dict[str, Any]) -> int:
-        self._give_back("clean")
+        self._give_back_unused()
         keeper.done()
         number = message["failed"]
         self._report("COMMAND_NOT_STARTED", f"{self._command[0]!r}: {message['why']}")
@@ -226,3 +228,8 @@ class Wrapper:
         if self._renewals is not None:
             self._renewals.end()
             self._renewals.held.release(reason, self._report)
+
+    def _give_back_unused(self) -> None:
+        if self._renewals is not None:
+            self._renewals.end()
+            self._renewals.held.release_unused(self._report)

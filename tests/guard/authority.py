@@ -22,6 +22,32 @@ TERMS = {"ttl": 5.5, "renew_every": 0.3, "stop_after": 4.3, "kill_after": 4.9}
 Answer = tuple[int, Any]
 
 
+def request(**changes: Any) -> dict[str, Any]:
+    """The body of an acquire."""
+    return {
+        "execution_instrument": "MES 03-26",
+        "canonical_instrument": "ES",
+        "run_id": "run-1",
+        "nonce": "ab" * 16,
+        "host": "trader-1",
+        "boot_id": "",
+        "pid": 1,
+        "lock_file_path": "",
+        **changes,
+    }
+
+
+def answering(status: int, body: Any, times: int = 1000) -> Callable[[str, Any], Answer | None]:
+    """For `interfere`: this answer, so many times."""
+    left = [times]
+
+    def interfere(path: str, sent: Any) -> Answer | None:
+        left[0] -= 1
+        return (status, body) if left[0] >= 0 else None
+
+    return interfere
+
+
 class LockAuthority:
     """Leases by name, and a log of every request; `interfere` may answer in its place."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from canonical_guard.client import Authority
 from tests.guard.authority import KEY, LockAuthority
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,6 +54,11 @@ def authority() -> Iterator[LockAuthority]:
     running = LockAuthority()
     yield running
     running.stop()
+
+
+@pytest.fixture
+def client(authority: LockAuthority) -> Authority:
+    return Authority(authority.url, KEY)
 
 
 class Run:

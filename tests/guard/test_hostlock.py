@@ -14,59 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from canonical_guard import mounts
 from canonical_guard.errors import CanonicalMarketAlreadyActive, LockAuthorityUnavailable
 from canonical_guard.hostlock import HostLock
-from canonical_guard.record import FoundRecord, LockFileRecord, lock_name
 from tests.guard.conftest import REPOSITORY
-
-RECORD = LockFileRecord(
-    run_id="run-1",
-    acquired_at_utc="2026-01-02T03:04:05.000000+00:00",
-    canonical_instrument="ES",
-    execution_instrument="MES",
-    pid=4711,
-    process_start_time=99,
-    boot_id="boot",
-    host="trader-1",
-)
-EVERYWHERE = replace(RECORD, scope="", fencing_token=42)
-
-
-def nothing_stale(found: FoundRecord, path: Path) -> None:
-    pytest.fail(f"{path} counted as stale")
-
-
-def lock_file(root: Path, name: str = "ES") -> Path:
-    return root / "runtime_locks" / f"canonical_{name}.lock"
-
-
-def sidecar(root: Path) -> Path:
-    return root / "runtime_locks" / ".canonical_ES.guard"
-
-
-def taken(root: Path, record: LockFileRecord = RECORD) -> HostLock:
-    lock = HostLock(root, "ES")
-    lock.take(record, nothing_stale)
-    lock.settle(replace(record, scope="", fencing_token=42), nothing_stale)
-    return lock
-
-
-def leave(root: Path, content: bytes, age: float) -> Path:
-    path = lock_file(root)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    os.utime(path, (time.time() - age,) * 2)
-    return path
-
-
-LEGACY = json.dumps(
-    {"run_id": "old", "acquired_at_utc": "2026-01-01T00:00:00Z", "canonical_instrument": "ES"}
-).encode()
-UNREADABLE = [b"", b"\x00\xff\xfe rubbish", b"[1, 2]", b"{" * 5000, b'{"a":1}' + b" " * 70_000]
+from tests.guard.hostlocks import RECORD, lock_file, nothing_stale, sidecar, taken
 
 
 def test_the_record_says_who_holds_the_market(root: Path) -> None:
@@ -122,77 +74,6 @@ def test_releasing_again_does_not_touch_a_successors_lock(root: Path) -> None:
     second.release()
 
 
-def test_the_record_of_a_dead_holder_is_noted_and_replaced(root: Path) -> None:
-    leave(root, EVERYWHERE.encode(), age=1)
-    noted: list[FoundRecord] = []
-    lock = HostLock(root, "ES")
-    lock.take(replace(RECORD, run_id="run-2"), lambda found, path: noted.append(found))
-    assert [found.fields["run_id"] for found in noted] == ["run-1"]
-    assert json.loads(lock_file(root).read_text())["run_id"] == "run-2"
-    lock.release()
-
-
-@pytest.mark.parametrize("content", [LEGACY, *UNREADABLE])
-def test_a_young_record_of_older_software_means_active(root: Path, content: bytes) -> None:
-    path = leave(root, content, age=599)
-    with pytest.raises(CanonicalMarketAlreadyActive, match="holds no OS lock"):
-        HostLock(root, "ES").take(RECORD, nothing_stale)
-    assert path.read_bytes() == content
-
-
-@pytest.mark.parametrize("content", [LEGACY, *UNREADABLE])
-def test_an_old_record_of_older_software_is_stale(root: Path, content: bytes) -> None:
-    leave(root, content, age=601)
-    noted: list[Path] = []
-    lock = HostLock(root, "ES")
-    lock.take(RECORD, lambda found, path: noted.append(path))
-    assert noted == [lock_file(root)]
-    lock.release()
-
-
-def test_a_record_from_the_future_is_not_stale(root: Path) -> None:
-    leave(root, LEGACY, age=-86_400)
-    with pytest.raises(CanonicalMarketAlreadyActive):
-        HostLock(root, "ES").take(RECORD, nothing_stale)
-
-
-@pytest.mark.parametrize("protocol", [None, "2", True, 2.5])
-def test_a_record_whose_protocol_is_no_number_counts_as_older_software(
-    root: Path, protocol: object
-) -> None:
-    leave(root, json.dumps({"run_id": "x", "protocol": protocol}).encode(), age=1)
-    with pytest.raises(CanonicalMarketAlreadyActive):
-        HostLock(root, "ES").take(RECORD, nothing_stale)
-
-
-@given(content=st.binary(max_size=300))
-def test_no_bytes_in_a_young_record_open_the_market(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
-    root = tmp_path_factory.mktemp("root")
-    leave(root, content, age=10)
-    with pytest.raises(CanonicalMarketAlreadyActive):
-        HostLock(root, "ES").take(RECORD, nothing_stale)
-
-
-def test_after_a_refusal_by_an_old_record_the_lock_is_free_again(root: Path) -> None:
-    path = leave(root, LEGACY, age=1)
-    with pytest.raises(CanonicalMarketAlreadyActive):
-        HostLock(root, "ES").take(RECORD, nothing_stale)
-    path.unlink()
-    taken(root).release()
-
-
-def test_a_link_in_place_of_the_record_is_not_followed(root: Path, tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    target.write_bytes(EVERYWHERE.encode())
-    lock_file(root).parent.mkdir(parents=True)
-    lock_file(root).symlink_to(target)
-    with pytest.raises(CanonicalMarketAlreadyActive):
-        HostLock(root, "ES").take(RECORD, nothing_stale)
-    assert target.read_bytes() == EVERYWHERE.encode()
-
-
 def in_place_of_the_root(root: Path) -> None:
     root.write_text("a file")
 
@@ -246,7 +127,7 @@ def test_a_full_disk_is_a_clear_refusal_and_leaves_nothing_half_written(root: Pa
     script = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from tests.guard.test_hostlock import HostLock, RECORD, nothing_stale\n"
+        "from tests.guard.hostlocks import HostLock, RECORD, nothing_stale\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "HostLock(Path(sys.argv[1]), 'ES').take(RECORD, nothing_stale)\n"
@@ -301,60 +182,11 @@ def test_refresh_brings_a_removed_record_back(root: Path) -> None:
 
 def test_refresh_does_not_keep_another_runs_record_fresh(root: Path) -> None:
     lock = taken(root)
-    lock_file(root).write_bytes(LEGACY)
+    lock_file(root).write_bytes(b'{"run_id": "old"}')
     with pytest.raises(CanonicalMarketAlreadyActive, match="run old"):
         lock.refresh()
     lock.release()
-    assert lock_file(root).read_bytes() == LEGACY
-
-
-def account(name: str, run_id: str = "run-1") -> LockFileRecord:
-    return replace(RECORD, account=name, run_id=run_id)
-
-
-def narrowed(root: Path, name: str) -> HostLock:
-    lock = HostLock(root, "ES")
-    lock.take(account(name, f"run-{name}"), nothing_stale)
-    lock.settle(replace(account(name, f"run-{name}"), scope=name), nothing_stale)
-    return lock
-
-
-def test_a_market_exclusive_per_account_leaves_room_for_another_account(root: Path) -> None:
-    first, second = narrowed(root, "Sim101"), narrowed(root, "Sim102")
-    assert lock_file(root, "ES@Sim101").exists()
-    assert lock_file(root, "ES@Sim102").exists()
-    assert not lock_file(root).exists()
-    first.release()
-    second.release()
-    assert not lock_file(root, "ES@Sim101").exists()
-
-
-def test_the_same_account_is_refused(root: Path) -> None:
-    first = narrowed(root, "Sim101")
-    with pytest.raises(CanonicalMarketAlreadyActive, match="run-Sim101"):
-        narrowed(root, "Sim101")
-    first.release()
-
-
-def test_a_market_exclusive_everywhere_does_not_start_beside_an_accounts_run(root: Path) -> None:
-    first = narrowed(root, "Sim101")
-    second = HostLock(root, "ES")
-    second.take(replace(RECORD, run_id="run-2"), nothing_stale)
-    with pytest.raises(CanonicalMarketAlreadyActive, match="run-Sim101"):
-        second.settle(replace(EVERYWHERE, run_id="run-2"), nothing_stale)
-    second.release()
-    first.release()
-
-
-@given(st.text(max_size=300), st.text(max_size=300))
-def test_no_account_leaves_the_folder_or_shares_anothers_name(one: str, other: str) -> None:
-    name = lock_name("ES", one)
-    file = f"canonical_{name}.lock"
-    assert Path(file).name == file
-    assert file.isascii()
-    assert "\0" not in file
-    assert len(file) < 200
-    assert (name == lock_name("ES", other)) == (one == other)
+    assert lock_file(root).read_bytes() == b'{"run_id": "old"}'
 
 
 CONTENDER = """
@@ -363,7 +195,7 @@ from dataclasses import replace
 from pathlib import Path
 from canonical_guard.errors import CanonicalMarketAlreadyActive
 from canonical_guard.hostlock import HostLock
-from tests.guard.test_hostlock import RECORD
+from tests.guard.hostlocks import RECORD
 root, me, rounds, start = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 for turn in range(rounds):
     lock = HostLock(root / str(turn), "ES")
@@ -431,52 +263,3 @@ def test_the_lock_is_not_inherited_by_children_that_the_robot_starts(root: Path)
     taken(root).release()
     child.kill()
     child.wait()
-
-
-MOUNTS = r"""
-rootfs / rootfs rw 0 0
-/dev/sda1 / ext4 rw 0 0
-server:/export /mnt/shared nfs4 rw 0 0
-server:/other /mnt/with\040blank cifs rw 0 0
-/dev/sdb1 /mnt/shared/local ext4 rw 0 0
-"""
-
-
-@pytest.mark.parametrize(
-    ("folder", "kind"),
-    [
-        ("/var/lib/watchdog", "ext4"),
-        ("/mnt/shared", "nfs4"),
-        ("/mnt/shared/deep/below", "nfs4"),
-        ("/mnt/sharedish", "ext4"),
-        ("/mnt/with blank/x", "cifs"),
-        ("/mnt/shared/local/x", "ext4"),
-    ],
-)
-def test_the_innermost_and_latest_mount_says_the_file_system(folder: str, kind: str) -> None:
-    assert mounts.type_in_table(folder, MOUNTS) == kind
-
-
-def test_a_network_file_system_is_refused_unless_allowed(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    local = mounts.type_in_table(os.path.realpath(root.parent), Path("/proc/mounts").read_text())
-    assert local is not None
-    monkeypatch.setattr(mounts, "NETWORK_TYPES", frozenset({local}))
-    with pytest.raises(LockAuthorityUnavailable, match="network file system"):
-        HostLock(root, "ES").take(RECORD, nothing_stale)
-    allowed = HostLock(root, "ES", allow_network=True)
-    allowed.take(RECORD, nothing_stale)
-    assert allowed.is_intact()
-    allowed.release()
-
-
-def test_where_the_mounts_cannot_be_read_the_folder_is_refused(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unreadable(folder: Path) -> str | None:
-        raise PermissionError(errno.EACCES, "Permission denied", "/proc/self/mounts")
-
-    monkeypatch.setattr(mounts, "network_file_system", unreadable)
-    with pytest.raises(LockAuthorityUnavailable, match="cannot be told"):
-        HostLock(root, "ES").take(RECORD, nothing_stale)

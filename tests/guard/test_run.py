@@ -235,133 +235,6 @@ def test_a_kill_switch_stops_the_robot_where_that_was_asked_for(
     assert authority.holder() is None
 
 
-def test_a_kill_switch_at_the_start_starts_nothing(
-    robots: Robots, authority: LockAuthority, tmp_path: Path
-) -> None:
-    authority.kill_switch = True
-    run = robots.start("touch", str(tmp_path / "started"))
-    assert run.wait() == 69
-    assert "KILL_SWITCH_ACTIVE" in run.said
-    assert not (tmp_path / "started").exists()
-
-
-@pytest.mark.parametrize(
-    ("surroundings", "says"),
-    [
-        ({"WATCHDOG_URL": "http://127.0.0.1:1"}, "Connection refused"),
-        ({"WATCHDOG_URL": ""}, "No lock authority is configured"),
-        ({"WATCHDOG_API_KEY": ""}, "no API key"),
-        ({"WATCHDOG_API_KEY": "wrong.key"}, "does not accept the API key"),
-    ],
-)
-def test_without_an_authority_nothing_is_started(
-    robots: Robots, tmp_path: Path, surroundings: dict[str, str], says: str
-) -> None:
-    run = robots.start("touch", str(tmp_path / "started"), environment=surroundings)
-    assert run.wait() == 69
-    assert says in run.said
-    assert "Traceback" not in run.said
-    assert not (tmp_path / "started").exists()
-    assert not record(robots).exists()
-
-
-def test_an_observed_robot_starts_although_the_market_is_taken(
-    robots: Robots, tmp_path: Path
-) -> None:
-    robots.trading()
-    observed = robots.start("sh", "-c", "exit 9", market="ES", options=("--observe",))
-    assert observed.wait() == 9
-    assert "ALREADY_ACTIVE: Observing, so starting regardless" in observed.said
-
-
-def test_an_observed_robot_starts_without_any_authority(robots: Robots) -> None:
-    observed = robots.start(
-        "sh", "-c", "exit 9", options=("--observe",), environment={"WATCHDOG_URL": ""}
-    )
-    assert observed.wait() == 9
-
-
-def test_an_observed_robot_outlives_a_lost_lease(robots: Robots, authority: LockAuthority) -> None:
-    run, robot = robots.trading(options=("--observe",))
-    authority.leases["ES"]["fencing_token"] += 1
-    assert eventually(lambda: "LOCK_LOST" in run.said)
-    time.sleep(1)
-    assert is_running(robot)
-    run.process.terminate()
-    assert run.wait() == 128 + signal.SIGTERM
-
-
-@pytest.mark.parametrize("victim", ["guard", "keeper"])
-def test_an_observed_robot_outlives_guard_and_keeper(robots: Robots, victim: str) -> None:
-    run, robot = robots.trading(options=("--observe",))
-    if victim == "guard":
-        run.process.kill()
-    else:
-        run.keeper().kill()
-    time.sleep(1)
-    assert is_running(robot)
-
-
-@pytest.mark.parametrize(
-    ("command", "status"), [("no-such-robot", 127), ("/etc/passwd", 126), ("/tmp", 126)]
-)
-def test_a_command_that_cannot_start_frees_the_market(
-    robots: Robots, authority: LockAuthority, command: str, status: int
-) -> None:
-    run = robots.start(command)
-    assert run.wait() == status
-    assert command in run.said
-    assert "Traceback" not in run.said
-    assert authority.holder() is None
-    assert authority.made("release")[-1]["reason"] == "clean"
-    assert not record(robots).exists()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["run"],
-        ["run", "MES"],
-        ["run", "MES", "--"],
-        ["run", "--", "true"],
-        ["run", "MES", "--no-such-option", "--", "true"],
-        ["run", "MES", "--host-only", "--server", "http://x", "--", "true"],
-        ["run", "MES", "--server", "nonsense", "--", "true"],
-        ["run", "MES", "--api-key-file", "/nonexistent", "--", "true"],
-        ["run", "MES", "--api-key-file", "/dev/null", "--", "true"],
-        ["run", "MES", "--host-only", "--account", "", "--", "true"],
-        ["run", "QQQQ", "--host-only", "--", "true"],
-        ["run", "MES", "--host-only", "--project-root", "", "--", "true"],
-        ["status", "--", "true"],
-        ["status", "QQQQ"],
-        ["nonsense"],
-    ],
-)
-def test_a_usage_error_is_64_and_one_clear_sentence(arguments: list[str], root: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "canonical_guard", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "WATCHDOG_API_KEY": KEY, "WATCHDOG_PROJECT_ROOT": str(root)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 64
-    assert done.stderr.splitlines()[-1].startswith("canonical_guard: ")
-    assert "Traceback" not in done.stderr
-
-
-def test_a_file_in_place_of_the_folder_is_69_and_starts_nothing(
-    robots: Robots, tmp_path: Path
-) -> None:
-    robots.root.write_text("in the way")
-    run = robots.start("touch", str(tmp_path / "started"))
-    assert run.wait() == 69
-    assert str(robots.root) in run.said
-    assert "Traceback" not in run.said
-    assert not (tmp_path / "started").exists()
-
-
 def test_a_dead_holders_record_is_noted_and_the_robot_told_to_reconcile(
     host_only_robots: Robots,
 ) -> None:
@@ -393,3 +266,21 @@ def test_the_start_is_quick(host_only_robots: Robots) -> None:
     started = time.monotonic()
     assert host_only_robots.start("true").wait() == 0
     assert time.monotonic() - started < 3
+
+
+def test_a_crash_is_told_to_the_next_robot_even_without_a_server(host_only_robots: Robots) -> None:
+    told = ("sh", "-c", "exit $WATCHDOG_TAKEOVER")
+    assert host_only_robots.start("sh", "-c", "kill -9 $$").wait() == 137
+    assert host_only_robots.start("no-such-robot").wait() == 127
+    assert host_only_robots.start(*told).wait() == 1
+    assert host_only_robots.start("true").wait() == 0
+    assert host_only_robots.start(*told).wait() == 0
+
+
+def test_a_robot_that_never_ran_leaves_the_reconciling_to_the_next(
+    robots: Robots, authority: LockAuthority
+) -> None:
+    assert robots.start("sh", "-c", "exit 1").wait() == 1
+    assert robots.start("no-such-robot").wait() == 127
+    assert robots.start("sh", "-c", "exit $WATCHDOG_TAKEOVER").wait() == 1
+    assert authority.made("release")[-2]["reason"] == "crashed"
