@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from identity.models import IngestError, LogFolder
-from locks.models import LockEvent, LockEventType
+from locks.models import LockEvent, LockEventType, LockKind
 from watchdog_project.badge import LOOKS, Look, badge_of
 from watchdog_project.models import TaskHeartbeat
 
@@ -120,7 +120,9 @@ def dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str
 def refusals_since(since: datetime) -> dict[tuple[str, str], int]:
     """(market, scope) -> how often a second executor was refused since then."""
     counted = (
-        LockEvent.objects.filter(type=LockEventType.ALREADY_ACTIVE, at__gte=since)
+        LockEvent.objects.filter(
+            kind=LockKind.CANONICAL_MARKET, type=LockEventType.ALREADY_ACTIVE, at__gte=since
+        )
         .values_list("name", "scope")
         .annotate(times=Count("id"))
     )

@@ -11,6 +11,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from locks.errors import LockRefused
+from locks.jobs import job_lease
 from watchdog_project.models import TaskHeartbeat
 
 logger = logging.getLogger(__name__)
@@ -24,15 +26,22 @@ Clock = Callable[[], datetime]
 def beat(task: str, work: Callable[[datetime], object], clock: Clock = timezone.now) -> bool:
     """Do `work` at the clock's time and write down how it went; True where it went well.
 
-    `finished_at` moves only with success: work that fails every time is as silent as work that
-    nobody does. An exception is logged and kept in `error`; it never reaches the caller, since
-    the next run is the next attempt.
+    It runs under the task's own `pipeline_run` lease: where another process is at it, this one
+    leaves it to that one and returns False. `finished_at` moves only with success: work that fails
+    every time is as silent as work that nobody does. An exception is logged and kept in `error`;
+    it never reaches the caller, since the next run is the next attempt.
     """
     started_at = clock()
     try:
-        _note(task, started_at=started_at)
-        work(started_at)
-        _note(task, finished_at=clock(), error="")
+        with job_lease(task.rpartition(".")[2]):
+            _note(task, started_at=started_at)
+            work(started_at)
+            _note(task, finished_at=clock(), error="")
+    except LockRefused as refusal:
+        if refusal.status >= 500:
+            _note_failure(task, refusal)
+        logger.warning("The periodic task %s did not run: %s", task, refusal)
+        return False
     except Exception as failure:
         logger.exception("The periodic task %s failed; its next run tries again.", task)
         _note_failure(task, failure)

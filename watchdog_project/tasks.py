@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from celery import shared_task
 
 from identity.sweep import sweep
+from locks.jobs import prune_job_history
 from locks.services import reap_expired
 from watchdog_project.handover import tenure_facts
 from watchdog_project.heartbeat import REAP, SWEEP, beat
 
 logger = logging.getLogger(__name__)
+
+JOB_HISTORY = timedelta(days=1)
 
 
 @shared_task(name=SWEEP)
@@ -28,7 +31,7 @@ def sweep_identity() -> None:
 
 @shared_task(name=REAP)
 def reap_stale_locks() -> None:
-    """Expire every lease past its end."""
+    """Expire every lease past its end, and forget what jobs did long ago."""
     beat(REAP, _reap)
 
 
@@ -43,3 +46,4 @@ def _reap(now: datetime) -> None:
     # The database's clock says what is past its end, not this worker's.
     for lock in reap_expired():
         logger.warning("The lease of %s, held by run %s, had expired.", lock, lock.run_id)
+    prune_job_history(now - JOB_HISTORY)

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from identity.models import EventOrigin, IdentityEvent, WatchedMarket
 from locks.acquisition import acquire_lease
+from locks.jobs import job_lease
 from locks.leases import AcquireRequest
 from locks.models import LockRecord, LockState, Tenure
 from watchdog_project import tasks
@@ -90,7 +91,7 @@ def test_the_reaper_expires_a_lease_past_its_end(
     tasks.reap_stale_locks.apply().get()
 
     assert LockRecord.objects.get(name="ES").state == LockState.EXPIRED
-    assert Tenure.objects.get().ended_at is not None
+    assert Tenure.objects.get(lock__name="ES").ended_at is not None
     assert TaskHeartbeat.objects.get(task=REAP).finished_at is not None
     assert "The lease of ES, held by run 0f9c, had expired." in caplog.text
 
@@ -159,3 +160,13 @@ def test_a_heartbeat_that_cannot_be_written_does_not_end_the_worker(
             cursor.execute("ALTER TABLE gone RENAME TO watchdog_taskheartbeat")
 
     assert "could not be written either" in caplog.text
+
+
+def test_a_task_that_another_process_is_at_leaves_it_to_that_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with job_lease("sweep_identity"):
+        assert beat(SWEEP, lambda now: pytest.fail("it ran twice at once")) is False
+
+    assert not TaskHeartbeat.objects.filter(task=SWEEP).exists()
+    assert "did not run: sweep_identity is held by run" in caplog.text
