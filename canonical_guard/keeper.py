@@ -72,10 +72,11 @@ class Keeper:
             self._hear(max(until - clock.now(), 0.0))
         return self._is_done
 
-    def await_end_of_forks(self) -> None:
-        """In library use: a fork of the robot still shares its pipe, and may act like it."""
-        while not self._guard_is_gone:
+    def await_end_of_forks(self) -> bool:
+        """In library use, like `await_guard`: a fork of the robot shares its pipe and may act."""
+        while not self._is_done and not self._guard_is_gone:
             self._hear(POLL_EVERY)
+        return self._is_done
 
     def _is_over(self) -> bool:
         """Who only observes waits for the robot alone, as if there were no guard."""
@@ -181,8 +182,7 @@ def _watch_parent(
     wire.write_message(up, {"started": errand.guard_pid})
     _listen(keeper, messages)
     keeper.watch()
-    if not keeper.await_guard():
-        keeper.await_end_of_forks()
+    if not keeper.await_end_of_forks():
         _let_go(errand, lock)
     return 0
 

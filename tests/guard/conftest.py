@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from canonical_guard import Guard
 from canonical_guard.client import Authority
 from tests.guard.authority import KEY, LockAuthority
 
@@ -59,6 +61,9 @@ def authority() -> Iterator[LockAuthority]:
 @pytest.fixture
 def client(authority: LockAuthority) -> Authority:
     return Authority(authority.url, KEY)
+
+
+MakeGuard = Callable[..., Guard]
 
 
 class Run:
@@ -164,3 +169,24 @@ def host_only_robots(root: Path, tmp_path: Path) -> Iterator[Robots]:
     cast = Robots(root, tmp_path, None)
     yield cast
     cast.end()
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def guard(authority: LockAuthority, root: Path, said: list[str]) -> Iterator[MakeGuard]:
+    made: list[Guard] = []
+
+    def make(market: str = "MES 03-26", **options: Any) -> Guard:
+        options = {"server": authority.url, "api_key": KEY, "project_root": root, **options}
+        options.setdefault("report", lambda event, sentence: said.append(f"{event}: {sentence}"))
+        options.setdefault("end_process_when_lost", False)
+        made.append(Guard(market, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.release()

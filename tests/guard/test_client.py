@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,27 @@ def test_a_request_that_was_given_up_leaves_no_thread_behind(
         Authority(raw(dribbling).url, KEY).get("/", timeout=0.2)
     time.sleep(0.3)
     assert "canonical-guard-request" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_slow_name_lookup_counts_and_nothing_is_sent_after_it(
+    authority: LockAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookup = socket.getaddrinfo
+    looked_up = threading.Event()
+
+    def slow(*arguments: Any, **more: Any) -> Any:
+        time.sleep(0.6)
+        looked_up.set()
+        return lookup(*arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    started = time.monotonic()
+    with pytest.raises(Unanswered):
+        Authority(authority.url, KEY).post("/api/locks/acquire", {}, timeout=0.2)
+    assert time.monotonic() - started < 0.5
+    assert looked_up.wait(2)
+    time.sleep(0.3)
+    assert authority.requests == []
 
 
 def test_a_redirect_is_not_followed_with_the_key(raw: Callable[..., RawServer]) -> None:

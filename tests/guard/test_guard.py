@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,34 +19,11 @@ from canonical_guard import (
     UnknownInstrument,
 )
 from tests.guard.authority import KEY, TERMS, LockAuthority
-from tests.guard.conftest import eventually
-
-MakeGuard = Callable[..., Guard]
+from tests.guard.conftest import MakeGuard, eventually
 
 
 def lock_file(root: Path) -> Path:
     return root / "runtime_locks" / "canonical_ES.lock"
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def guard(authority: LockAuthority, root: Path, said: list[str]) -> Iterator[MakeGuard]:
-    made: list[Guard] = []
-
-    def make(market: str = "MES 03-26", **options: Any) -> Guard:
-        options = {"server": authority.url, "api_key": KEY, "project_root": root, **options}
-        options.setdefault("report", lambda event, sentence: said.append(f"{event}: {sentence}"))
-        options.setdefault("end_process_when_lost", False)
-        made.append(Guard(market, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.release()
 
 
 def test_a_robot_holds_its_market_inside_the_with_block(
@@ -242,43 +216,6 @@ def test_how_the_block_is_left_decides_whether_the_next_must_reconcile(
     assert authority.made("release")[-1]["reason"] == reason
     with guard() as successor:
         assert successor.takeover is (reason == "crashed")
-
-
-def test_a_revoked_lease_is_lost_at_once_and_for_good(
-    guard: MakeGuard, authority: LockAuthority
-) -> None:
-    lost = threading.Event()
-    with guard(on_lost=lost.set) as held:
-        authority.leases["ES"]["fencing_token"] += 1
-        assert lost.wait(2)
-        authority.leases["ES"]["fencing_token"] -= 1
-        with pytest.raises(LeaseLost, match="Another token"):
-            held.check()
-        assert not held.held
-
-
-def test_silence_until_stop_time_is_a_loss_and_not_earlier(
-    guard: MakeGuard, authority: LockAuthority
-) -> None:
-    lost_at: list[float] = []
-    with guard(on_lost=lambda: lost_at.append(time.monotonic())) as held:
-        assert eventually(lambda: authority.made("renew"))
-        authority.interfere = lambda path, body: (503, {})
-        silent_since = time.monotonic()
-        while time.monotonic() - silent_since < TERMS["stop_after"] - 0.8:
-            held.check()
-            time.sleep(0.05)
-        assert eventually(lambda: lost_at, 2)
-        assert lost_at[0] - silent_since < TERMS["stop_after"] + 0.3
-        with pytest.raises(LeaseLost):
-            held.check()
-
-
-def test_a_removed_sidecar_is_a_loss_the_next_check_sees(guard: MakeGuard, root: Path) -> None:
-    with guard() as held:
-        (root / "runtime_locks" / ".canonical_ES.guard").unlink()
-        with pytest.raises(LeaseLost, match="removed or replaced"):
-            held.check()
 
 
 def test_an_observer_is_told_and_never_stopped(guard: MakeGuard, said: list[str]) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from canonical_guard.errors import CanonicalMarketAlreadyActive, LockAuthorityUnavailable
 from canonical_guard.hostlock import HostLock
+from canonical_guard.oslock import OsLock
 from tests.guard.conftest import REPOSITORY
 from tests.guard.hostlocks import RECORD, lock_file, nothing_stale, sidecar, taken
 
@@ -141,6 +142,25 @@ def test_a_full_disk_is_a_clear_refusal_and_leaves_nothing_half_written(root: Pa
     taken(root).release()
 
 
+def test_a_sidecar_replaced_between_open_and_lock_is_not_taken_for_the_lock(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holders: list[HostLock] = []
+    take = OsLock.take
+
+    def overtaken(lock: OsLock) -> bool:
+        monkeypatch.setattr(OsLock, "take", take)
+        sidecar(root).unlink()
+        holders.append(taken(root))
+        return take(lock)
+
+    monkeypatch.setattr(OsLock, "take", overtaken)
+    with pytest.raises(CanonicalMarketAlreadyActive):
+        HostLock(root, "ES").take(replace(RECORD, run_id="run-2"), nothing_stale)
+    assert holders[0].is_intact()
+    holders[0].release()
+
+
 @pytest.mark.parametrize("change", ["unlinked", "replaced", "folder removed"])
 def test_a_lock_whose_file_is_gone_is_lost(root: Path, change: str) -> None:
     lock = taken(root)
@@ -195,6 +215,7 @@ from dataclasses import replace
 from pathlib import Path
 from canonical_guard.errors import CanonicalMarketAlreadyActive
 from canonical_guard.hostlock import HostLock
+from canonical_guard.oslock import OsLock
 from tests.guard.hostlocks import RECORD
 root, me, rounds, start = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 for turn in range(rounds):
