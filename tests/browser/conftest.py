@@ -24,7 +24,13 @@ QUIET = (
 DESK = {"width": 1400, "height": 900}
 PHONE = {"width": 390, "height": 844}
 
-FILL = "from tests.watchdog import console_rows; console_rows.everything()"
+# With the kill switch engaged a phone's header has to hold the most.
+FILL = """
+from locks.kill_switch import set_kill_switch
+from tests.watchdog import console_rows
+console_rows.everything()
+set_kill_switch("", engaged=True, reason="a drill", by="operator")
+"""
 
 
 @pytest.fixture(scope="session")
