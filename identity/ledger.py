@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from identity.admission import Admitted, Place
+from identity.bulk import update_rows
 from identity.invariants import STREAM_ID_NOT_CANONICAL
 from identity.liveness import RunFact
 from identity.models import Claim, RobotRun, Stream
@@ -75,7 +76,7 @@ def _record_runs(admitted: Sequence[Admitted], place: Place) -> dict[str, RobotR
         rows = _locked_runs(by_run, place)
     for run_id, events in by_run.items():
         _update_run(rows[run_id], events, place)
-    RobotRun.objects.bulk_update(
+    update_rows(
         rows.values(),
         ["host", "account", "first_seen_at", "last_seen_at", "started_at", "stopped_at"],
     )
@@ -133,7 +134,7 @@ def _record_claims(admitted: Sequence[Admitted], recorded: Recorded) -> dict[int
         unique_fields=["run", "market", "scope"],
         update_fields=["last_at"],
     )
-    Claim.objects.bulk_update(
+    update_rows(
         [rows[key] for key in sorted(changed & known)],
         ["first_at", "last_at", "execution_instrument", "fencing_token"],
     )
@@ -181,7 +182,7 @@ def _record_streams(admitted: Sequence[Admitted], recorded: Recorded) -> dict[in
         unique_fields=["run", "stream_id"],
         update_fields=[*fields, "last_seen_at"],
     )
-    Stream.objects.bulk_update(
+    update_rows(
         [rows[key] for key in sorted(set(named) & known)],
         [*fields, "first_seen_at", "last_seen_at"],
     )

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -19,11 +19,7 @@ MAX_INSTRUMENT = 64
 JOURNAL_EVENT = "JOURNAL_RECORD"
 ENGINE_STREAM = "__engine__"
 
-_MOMENT = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?"
-    r"\s?(?:(Z)|([+-])(\d\d):?(\d\d))?",
-    re.ASCII,
-)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d.*", re.ASCII)
 _DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _OPAQUE = re.compile(r"\[REDACTED\]|System\.Collections\b.*")
 _DIGITS = re.compile(r"\d{1,19}", re.ASCII)
@@ -122,38 +118,31 @@ def parse_moment(value: object) -> datetime | None:
 
     None for anything else: `01/04/2026` means one day here and another there.
     """
-    match = _MOMENT.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
+    text = value.strip() if isinstance(value, str) else ""
+    if not _MOMENT.fullmatch(text):
         return None
-    year, month, day, hour, minute, second, fraction, zulu, sign, off_hours, off_minutes = (
-        match.groups()
-    )
-    micros = int((fraction or "0")[:6].ljust(6, "0"))
-    zone: timezone = UTC
-    if sign and not zulu:
-        offset = timedelta(hours=int(off_hours), minutes=int(off_minutes))
-        if offset >= timedelta(hours=24):
-            return None
-        zone = timezone(-offset if sign == "-" else offset)
     try:
-        moment = datetime(
-            int(year), int(month), int(day), int(hour), int(minute), int(second), micros, zone
-        )
-    except ValueError:
+        moment = datetime.fromisoformat(text)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
     # .NET's empty time is the year 1; it is no time of a robot's.
-    return moment.astimezone(UTC) if 2000 <= moment.year < 2200 else None
+    return moment if 2000 <= moment.year < 2200 else None
 
 
 def name_in(value: object, length: int = MAX_NAME) -> str:
     """A name as a robot gives it, trimmed; `""` for null, a masked or opaque value, or no text."""
+    if value is None or value == "":
+        return ""
     if isinstance(value, str):
         text = value.strip()
     elif isinstance(value, int) and not isinstance(value, bool):
         text = str(value)
     else:
         return ""
-    return "" if _OPAQUE.fullmatch(text) else bounded(text, length)
+    if text.startswith(("[", "System")) and _OPAQUE.fullmatch(text):
+        return ""
+    return text if len(text) <= length else bounded(text, length)
 
 
 def _text_of(line: bytes | str) -> str:

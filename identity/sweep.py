@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
+from identity.bulk import update_rows
 from identity.executors import judge_executors, running_lease
 from identity.facts import TenureFact, TenureFacts
 from identity.ledger import run_fact
@@ -93,7 +94,7 @@ def _record_runs(facts: Sequence[TenureFact]) -> dict[str, RobotRun]:
         if all(fact.ended_at is not None and fact.clean for fact in own):
             ends = [fact.ended_at for fact in own if fact.ended_at is not None]
             row.stopped_at = max([*ends, *([row.stopped_at] if row.stopped_at else [])])
-    RobotRun.objects.bulk_update(rows, ["host", "last_seen_at", "stopped_at"])
+    update_rows(rows, ["host", "last_seen_at", "stopped_at"])
     return {row.run_id: row for row in rows}
 
 
@@ -112,4 +113,4 @@ def _hand_over(facts: Sequence[TenureFact], runs: dict[str, RobotRun]) -> None:
         if end is None or other.last_seen_at <= end + TRAILING_LINES:
             row.run_id = fact.run_id
             changed.append(row)
-    WatchedMarket.objects.bulk_update(changed, ["run_id"])
+    update_rows(changed, ["run_id"])

@@ -14,6 +14,7 @@ from typing import Any
 from django.db.models import Q
 
 from identity.admission import Admitted, Place
+from identity.bulk import update_rows
 from identity.invariants import ABOUT_A_RUN, Finding
 from identity.ledger import run_fact
 from identity.liveness import RunFact, succeeds
@@ -104,7 +105,7 @@ class ViolationBook:
             else:
                 self._count(sight)
         # What ended makes room for what is opened under the same key.
-        Violation.objects.bulk_update(self.changed.values(), _COUNTED, batch_size=100)
+        update_rows(self.changed.values(), _COUNTED)
         Violation.objects.bulk_create(self.new)
         return self.touched
 

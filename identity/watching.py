@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from identity.bulk import update_rows
 from identity.models import WatchedMarket
 
 Pair = tuple[str, str]
@@ -50,7 +51,7 @@ def watch_markets(sightings: Mapping[Pair, Sighting]) -> set[Pair]:
         rows = lock_markets(pairs)
     for pair, sighting in sightings.items():
         _update(rows[pair], sighting)
-    WatchedMarket.objects.bulk_update(
+    update_rows(
         rows.values(),
         [
             "first_evidence_at",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from typing import Any
@@ -23,6 +24,8 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="read what is there and end")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # What is loaded by now stays: no use in looking at it again with every thousand lines.
+        gc.freeze()
         for folder in options["folders"]:
             follow_folder(folder, options["scope"], options["host"])
         tailer = Tailer(tenure_facts)
