@@ -138,6 +138,8 @@ def test_a_worker_forked_from_a_dead_robot_keeps_the_host_locked(
     worker = int(process.stdout.readline())
     process.kill()
     process.wait()
+    # Long enough for a keeper that forgets the worker to let go.
+    time.sleep(1)
     with pytest.raises(CanonicalMarketAlreadyActive):
         Guard("ES", project_root=root, host_only=True).acquire()
     assert is_running(worker)

@@ -67,7 +67,8 @@ def test_a_machine_that_slept_past_stop_time_has_lost_though_its_renewal_succeed
     awake, asleep = clock.now, [0.0]
 
     def sleep_during_the_renewal(path: str, body: Any) -> None:
-        asleep[0] = TERMS["stop_after"] if path.endswith("/renew") else 0.0
+        # Past the stop time so far, and before that of the renewal under way.
+        asleep[0] = TERMS["stop_after"] - 0.15 if path.endswith("/renew") else 0.0
 
     authority.interfere = sleep_during_the_renewal
     monkeypatch.setattr(clock, "now", lambda: awake() + asleep[0])
