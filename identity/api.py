@@ -25,8 +25,9 @@ from rest_framework.views import APIView
 
 from identity import strictjson
 from identity.admission import Place
+from identity.batch import Rejected
 from identity.facts import TenureFacts
-from identity.ingest import Rejected, ingest_posted
+from identity.ingest import ingest_posted
 from identity.models import IdentityEvent, Violation
 from identity.registry import load_registry
 from identity.robotlog import is_blank

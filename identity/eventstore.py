@@ -5,7 +5,6 @@ One statement of SQL, because the ORM cannot say which rows of a batch met a con
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,13 +36,13 @@ _FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One event as it is stored; times are aware, `data` is anything JSON can hold."""
+    """One event as it is stored; times are aware, `data` is JSON text."""
 
     identity_key: str
     event_type: str
     occurred_at: datetime
     received_at: datetime
-    data: Any
+    data: str
     origin: str = EventOrigin.ROBOT.value
     market: str = ""
     scope: str = ""
@@ -93,7 +92,7 @@ def _insert(rows: Sequence[EventRow]) -> set[str]:
             row.offset,
             row.fencing_token,
             row.changed,
-            json.dumps(row.data),
+            row.data,
         )
     with connection.cursor() as cursor:
         cursor.execute(

@@ -6,17 +6,18 @@ where it does not apply. A right one mends an open violation of the same market,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 from identity.facts import TenureFact
 from identity.lexicon import Lexicon, Product
 from identity.liveness import RunFact, one_executor, restarted
 from identity.reports import SelfTest
-from identity.robotlog import NormalisedEvent, Shape, name_in
+from identity.robotlog import NormalisedEvent, Shape, name_in, read_line
 from identity.vocabulary import INVARIANTS_STATUS, SELF_TEST, STREAM_PREFIX, carries_identity
 
 STREAM_ID_NOT_CANONICAL = "STREAM_ID_NOT_CANONICAL"
@@ -221,6 +222,14 @@ def event_identity_incomplete(evidence: Evidence) -> Iterator[Finding]:
         event.event_type,
         not missing,
         message if missing else "",
+    )
+
+
+def is_complete(record: Mapping[str, Any]) -> bool:
+    """Whether a line as it was written carries both identities."""
+    event = read_line(record)
+    return isinstance(event, NormalisedEvent) and bool(
+        event.canonical_names and event.execution_names
     )
 
 

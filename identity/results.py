@@ -5,6 +5,7 @@ Runs inside its caller's transaction. A result rests on evidence; making one mak
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -232,16 +233,18 @@ def _event(row: WatchedMarket, result: InvariantResult, *, changed: bool) -> Eve
         occurred_at=result.checked_at,
         received_at=result.checked_at,
         changed=changed,
-        data={
-            "pass": result.passed,
-            "violations": result.violations,
-            "canonical_instrument": row.market,
-            "execution_instrument": result.execution_instrument,
-            "stream_ids": result.stream_ids,
-            "checked_at_utc": result.checked_at.isoformat(),
-            "evidence_at_utc": row.evidence_at.isoformat(),
-            "scope": row.scope,
-        },
+        data=json.dumps(
+            {
+                "pass": result.passed,
+                "violations": result.violations,
+                "canonical_instrument": row.market,
+                "execution_instrument": result.execution_instrument,
+                "stream_ids": result.stream_ids,
+                "checked_at_utc": result.checked_at.isoformat(),
+                "evidence_at_utc": row.evidence_at.isoformat(),
+                "scope": row.scope,
+            }
+        ),
     )
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from django.db import Error as DatabaseError
 
 from identity.admission import Place
+from identity.batch import Outcome
 from identity.facts import TenureFacts
-from identity.ingest import Outcome, ingest_file
+from identity.ingest import ingest_file
 from identity.models import LogFolder
 
 logger = logging.getLogger(__name__)

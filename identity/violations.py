@@ -15,10 +15,10 @@ from django.db.models import Q
 
 from identity.admission import Admitted, Place
 from identity.bulk import update_rows
-from identity.invariants import ABOUT_A_RUN, Finding
+from identity.invariants import ABOUT_A_RUN, EVENT_IDENTITY_INCOMPLETE, Finding, is_complete
 from identity.ledger import run_fact
 from identity.liveness import RunFact, succeeds
-from identity.models import RobotRun, Violation, ViolationEnd
+from identity.models import IdentityEvent, RobotRun, Violation, ViolationEnd
 from identity.robotlog import bounded
 from identity.watching import Pair
 
@@ -104,6 +104,7 @@ class ViolationBook:
                 self._mend(sight)
             else:
                 self._count(sight)
+        self._mend_by_what_came_first()
         # What ended makes room for what is opened under the same key.
         update_rows(self.changed.values(), _COUNTED)
         Violation.objects.bulk_create(self.new)
@@ -204,6 +205,28 @@ class ViolationBook:
             row = self.open.get(key)
             if row is not None and self._mends(row, sight):
                 self._end(row, key, sight)
+
+    def _mend_by_what_came_first(self) -> None:
+        """Lines come out of order: the event that mends a breach may have been read before it."""
+        opened = [
+            row
+            for row in self.new
+            if row.ended_at is None and row.code == EVENT_IDENTITY_INCOMPLETE
+        ]
+        if not opened:
+            return
+        earlier = IdentityEvent.objects.filter(
+            run_id__in={row.run_id for row in opened},
+            event_type__in={row.subject for row in opened},
+            market__in={row.market for row in opened},
+            occurred_at__gt=min(row.last_seen_at for row in opened),
+        ).order_by("occurred_at")
+        for event in earlier.iterator(chunk_size=500):
+            finding = Finding(EVENT_IDENTITY_INCOMPLETE, event.market, event.event_type, True)
+            sight = Sight(finding, event.scope, event.occurred_at, event.run_id)
+            row = self.open.get(sight.key)
+            if row in opened and is_complete(event.data):
+                self._mend(sight)
 
     def _mends(self, row: Violation, sight: Sight) -> bool:
         """Take from the row the runs that this sight shows to be right; True if none is left."""

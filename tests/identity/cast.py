@@ -11,8 +11,9 @@ from typing import Any
 from django.db.models import Sum
 
 from identity.admission import Place
+from identity.batch import Outcome
 from identity.facts import TenureFact, TenureFacts
-from identity.ingest import Outcome, ingest_posted
+from identity.ingest import ingest_posted
 from identity.models import Violation
 from identity.status import MarketIdentity, market_identities
 from identity.sweep import sweep

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from identity.robotlog import (
@@ -52,6 +52,7 @@ def test_no_json_at_all_raises_and_what_is_read_can_be_stored(value: Any) -> Non
         json.dumps(found.record, allow_nan=False).encode()
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(), JSON), st.dictionaries(st.text(), JSON))
 def test_any_value_in_any_place_leaves_a_line_readable_or_refused(
     data: dict[str, Any], top: dict[str, Any]

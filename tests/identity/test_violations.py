@@ -149,7 +149,8 @@ def test_the_order_in_which_lines_arrive_does_not_matter() -> None:
         Violation.objects.all().delete()
         renamed = [{**one, "event": one["event"] + str(seed)} for one in lines]
         random.Random(seed).shuffle(renamed)
-        post(*renamed)
+        for one in renamed:
+            post(one)
         assert open_violations() == [("ES", BROKEN[1], f"INTENT_X{seed}", 1)]
 
 

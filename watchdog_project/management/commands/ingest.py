@@ -14,7 +14,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from identity.admission import Place
-from identity.ingest import Outcome, ingest_file
+from identity.batch import Outcome
+from identity.ingest import ingest_file
 from watchdog_project.handover import tenure_facts
 
 
