@@ -10,11 +10,11 @@ from canonical_guard.terms import LeaseTerms
 from locks import execution
 from locks.errors import LockRefused
 from locks.execution import Sight, statements
-from locks.leases import CANONICAL_MARKET, AcquireRequest, Grant, LockId, hash_nonce
+from locks.leases import CANONICAL_MARKET, AcquireRequest, Grant, Holder, LockId, hash_nonce
 from locks.market import MarketTerms, ResolveMarket
 from locks.models import LockRecord, LockState
 from locks.refusals import failing_closed, refuse_acquire, unavailable, why_not_granted
-from locks.services import expire_lease
+from locks.services import expire_lease, release_lease
 
 ATTEMPTS = 4
 
@@ -36,8 +36,37 @@ def acquire_lease(request: AcquireRequest, resolve_market: ResolveMarket) -> Gra
         for _ in range(ATTEMPTS):
             grant = _try_to_acquire(request, lock, terms)
             if grant is not None:
-                return grant
-        raise unavailable()
+                break
+        else:
+            raise unavailable()
+        if request.kind == CANONICAL_MARKET:
+            _refuse_if_remapped(grant, request, resolve_market)
+        return grant
+
+
+def _refuse_if_remapped(
+    grant: Grant, request: AcquireRequest, resolve_market: ResolveMarket
+) -> None:
+    """The registry may have changed between the look at it and the grant; from now on it cannot."""
+    try:
+        lock, *_ = _market_of(request, resolve_market)
+        if lock == grant.lock:
+            return
+        drift = LockRefused(
+            "MAPPING_DRIFT",
+            422,
+            f"The registry changed while {request.execution_instrument} asked for {grant.lock}; "
+            "try again.",
+        )
+        refusal = refuse_acquire(request, grant.lock, drift, grant.fencing_token)
+    except LockRefused as changed:
+        refusal = changed
+    holder = Holder(
+        grant.lock, request.run_id, request.nonce, request.key_prefix, grant.fencing_token
+    )
+    # It never reached its robot, so whatever the next one has to know is what this one had.
+    release_lease(holder, crashed=grant.takeover)
+    raise refusal
 
 
 def _market_of(

@@ -21,7 +21,7 @@ from django.db.backends.utils import CursorWrapper
 from django.utils.dateparse import parse_datetime
 
 from locks.leases import LockId
-from locks.models import KillSwitch, LockRecord, LockState
+from locks.models import KillSwitch, LockKind, LockRecord, LockState
 from locks.statements import (
     POSTGRES,
     POSTGRES_CLOCK,
@@ -165,6 +165,18 @@ def create_record(lock: LockId) -> None:
         )
         if first and lock.obeys_kill_switch:
             KillSwitch.objects.bulk_create([KillSwitch(market=lock.name)], ignore_conflicts=True)
+
+
+def withhold_grants(market: str) -> None:
+    """Until the transaction at hand ends, let no lease of `market` be granted in any scope.
+
+    Every grant shares the market's kill switch row; on SQLite a transaction keeps all others out.
+    """
+    if not on_postgres():
+        return
+    if not LockRecord.objects.filter(kind=LockKind.CANONICAL_MARKET, name=market).exists():
+        KillSwitch.objects.bulk_create([KillSwitch(market=market)], ignore_conflicts=True)
+    list(KillSwitch.objects.select_for_update().filter(market=market))
 
 
 def database_now() -> datetime:

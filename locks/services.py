@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from django.db import connection
 from django.db.models import Q
 
 from locks import execution
@@ -137,8 +138,11 @@ def reap_expired() -> list[LockRecord]:
 def market_under_lease(canonical_instrument: str) -> bool:
     """Whether the market is held, or its lock delay runs, in any scope.
 
-    Until then its products must not be mapped elsewhere, nor its scope rule be changed.
+    Until then its products must not be mapped elsewhere, nor its scope rule be changed. Asked
+    inside a transaction, no lease of the market is granted until that ends.
     """
+    if connection.in_atomic_block:
+        execution.withhold_grants(canonical_instrument)
     return (
         LockRecord.objects.filter(kind=CANONICAL_MARKET, name=canonical_instrument)
         .filter(Q(state=LockState.HELD) | Q(free_at__gt=database_now()))
