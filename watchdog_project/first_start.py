@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.contrib.auth import get_user_model
-from identity.tailer import follow_folder
 
 from identity.registry import seed_registry
+from identity.tailer import follow_folder
 from watchdog_project.api_keys import create_api_key, principal_of
 from watchdog_project.home import write_private
 from watchdog_project.models import ApiKey, Role
