@@ -69,7 +69,7 @@ def _check(name: str, command: Sequence[str], root: Path) -> bool:
 def _step(name: str, command: Sequence[str], root: Path) -> int:
     program, *rest = command
     start = [sys.executable] if program.endswith(".py") else [sys.executable, "-m"]
-    parallel = ["-n", "2"] if program == "pytest" and "browser" not in rest else []
+    parallel = ["-n", "2"] if program == "pytest" else []
     print(f"== {name}", flush=True)
     began = time.monotonic()
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
