@@ -18,6 +18,10 @@ _ours: list[PostgresServer] = []
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", choices=["sqlite", "postgres"], default="sqlite")
+    parser.addoption(
+        "--chaos-minutes", type=float, default=0.0, help="let the storm of tests/chaos last longer"
+    )
+    parser.addoption("--chaos-seed", type=int, default=0, help="repeat a storm's choice of faults")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -90,6 +90,8 @@ class Template:
 class Server:
     """`granian` as `manage.py up` runs it. `url` has no trailing slash."""
 
+    application = "watchdog_project.wsgi:application"
+
     def __init__(self, template: Template, home: Path) -> None:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
@@ -109,7 +111,7 @@ class Server:
                     sys.executable, "-m", "granian", "--interface", "wsgi", "--no-ws",
                     "--host", "127.0.0.1", "--port", str(self.port),
                     "--workers", "1", "--blocking-threads", "8",
-                    "watchdog_project.wsgi:application",
+                    self.application,
                 ],
                 cwd=ROOT,
                 env=self.environment,

@@ -6,6 +6,7 @@ robot's own code and everything below it the server's. Django must be set up.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from django.db import connection
@@ -24,11 +25,10 @@ KEY_PREFIX = "0badcafe"
 class ServicesAuthority:
     """Answers as the HTTP API does. The timeout is not kept: who asks waits for the database."""
 
-    def __init__(self, resolve_market: ResolveMarket, *, keep_connection: bool = False) -> None:
+    def __init__(self, resolve_market: ResolveMarket) -> None:
         self.server = "the services"
         self.api_key = None
         self._resolve_market = resolve_market
-        self._keep_connection = keep_connection
 
     def post(self, path: str, body: dict[str, Any], timeout: float = 0.0) -> Answer:
         try:
@@ -37,8 +37,8 @@ class ServicesAuthority:
             said = {"code": refused.code, "detail": refused.detail, **refused.extra}
             return Answer(refused.status, said, refused.retry_after)
         finally:
-            # Threads come and go here; what they leave open nobody would close.
-            if not self._keep_connection:
+            # Renewing threads come and go; what they leave open nobody would close.
+            if threading.current_thread() is not threading.main_thread():
                 connection.close()
 
     def _answer(self, action: str, body: dict[str, Any]) -> dict[str, Any]:

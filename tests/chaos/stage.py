@@ -38,7 +38,7 @@ class Line:
     """One robot's line to the authority; it can be cut, and reading an answer can take long."""
 
     def __init__(self) -> None:
-        self._authority = ServicesAuthority(resolve_market, keep_connection=True)
+        self._authority = ServicesAuthority(resolve_market)
         self.server, self.api_key = self._authority.server, None
         self.is_cut = False
         self.before_reading: Callable[[], object] | None = None
@@ -103,7 +103,7 @@ class Stage:
         ]
 
     def verdict(self) -> list[Violation]:
-        patience = TERMS.ttl + TERMS.lock_delay + 1
+        patience = TERMS.ttl + TERMS.lock_delay + 2
         return judge(History.read(self.lines), self.tenures(), patience)
 
 

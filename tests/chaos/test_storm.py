@@ -1,0 +1,42 @@
+"""Nobody holds a market together with another, whatever befalls robots, guards and servers."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.causes import count
+from tests.chaos.checker import History, judge
+from tests.chaos.storm import Force, Storm, own_template
+from tests.server import Template
+
+SECONDS = 22.0
+
+
+@pytest.mark.timeout(0)
+def test_in_a_storm_of_faults_no_two_hold_one_market(
+    request: pytest.FixtureRequest,
+    server_template: Template,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    minutes = request.config.getoption("--chaos-minutes")
+    seconds = minutes * 60 if minutes else SECONDS
+    seed = request.config.getoption("--chaos-seed") or random.randrange(2**32)
+    database = request.config.getoption("--database")
+    with own_template(tmp_path / "template", postgres=database == "postgres") as (template, server):
+        storm = Storm(template, server, tmp_path, seed, Force())
+        storm.run(seconds)
+        tenures = storm.tenures()
+    history = History.read(storm.record.lines())
+    counts = count(history, tenures)
+    with capsys.disabled():
+        print(f"\nstorm on {database}, {seconds:.0f} s, seed {seed}")
+        print("\n".join(counts.table()))
+    violations = judge(history, tenures)
+    assert not violations, "\n".join(map(str, violations[:20]))
+    assert counts.after_a_fault > seconds
+    assert min(counts.acquisitions.values()) >= 5
+    assert len(counts.acquisitions) == 4
