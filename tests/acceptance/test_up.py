@@ -172,6 +172,22 @@ def test_from_nothing_to_the_first_real_alarm_and_the_same_after_a_restart(
     assert password[1] not in again.said
 
 
+def test_the_demo_shows_a_refusal_and_a_stream_that_goes_wrong_and_is_mended(
+    start_up: Callable[..., Up],
+) -> None:
+    up = start_up("--demo").ready()
+
+    def market() -> tuple[str, str]:
+        rows = up.status()["markets"]
+        return (rows[0]["identity"]["status"], rows[0]["lock"]["state"]) if rows else ("", "")
+
+    up.wait_for(lambda: market() == ("OK", "HELD"))
+    up.wait_for(lambda: re.search("rival .*CANONICAL_MARKET_ALREADY_ACTIVE", up.said))
+    up.wait_for(lambda: market() == ("VIOLATION", "HELD"))
+    assert "executes 'MNQ'" in up.status()["last_identity_violations"][0]
+    up.wait_for(lambda: market() == ("OK", "HELD"))
+
+
 def test_sweep_and_reaper_run_from_beat(start_up: Callable[..., Up]) -> None:
     up = start_up().ready()
     up.shell(FASTER_BEAT)

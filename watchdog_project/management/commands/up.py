@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from watchdog_project import first_start, tasks
+from watchdog_project import demo, first_start, tasks
 from watchdog_project.home import HomeInUse, hold_home
 from watchdog_project.supervisor import Program, Supervisor
 
@@ -37,27 +37,42 @@ class Command(BaseCommand):
             metavar="DIR",
             help="follow the robot logs of this folder; may be given again",
         )
+        parser.add_argument(
+            "--demo",
+            action="store_true",
+            help="add simulated robots: one that executes ES with MES, and a rival that is refused",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         folders = [_existing_folder(name) for name in options["robot_logs"]]
         _require_free_port(options["bind"], options["port"])
         try:
             with hold_home(settings.WATCHDOG_HOME):
-                self._run(options["bind"], options["port"], folders)
+                self._run(options["bind"], options["port"], folders, with_demo=options["demo"])
         except HomeInUse as exc:
             raise CommandError(str(exc)) from exc
 
-    def _run(self, bind: str, port: int, folders: list[Path]) -> None:
+    def _run(self, bind: str, port: int, folders: list[Path], *, with_demo: bool) -> None:
         call_command("migrate", interactive=False, verbosity=0)
+        address = f"http://{_in_url(bind)}:{port}"
+        demo_folder = settings.WATCHDOG_HOME / "demo"
+        if with_demo:
+            demo_folder.mkdir(exist_ok=True)
+            folders = [*folders, demo_folder]
         prepared = first_start.prepare(settings.WATCHDOG_HOME, folders)
         # What was known before the last end is old; the first sweep of beat is a minute away.
         tasks.sweep_identity()
         # Children have connections of their own; a forked or idle one of ours helps nobody.
         connections.close_all()
-        supervisor = Supervisor(programs(bind, port), sys.stdout)
+        running = programs(bind, port)
+        if with_demo:
+            running += [
+                Program(role, demo.command(role, address, prepared.robot_key, demo_folder))
+                for role in ("robot", "rival")
+            ]
+        supervisor = Supervisor(running, sys.stdout)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stop())
-        address = f"http://{_in_url(bind)}:{port}"
         supervisor.run(lambda: _announce(supervisor, address, prepared))
 
 
