@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.checker import History, TenureFact
-from tests.chaos.contender import CLEAN
+from tests.chaos.contender import CLEAN, STEPPED
 
 UNKNOWN = "late by itself (a loaded machine)"
 
@@ -53,6 +53,8 @@ class Faults:
         self._by_pid: dict[int, list[tuple[float, str]]] = defaultdict(list)
         self._on_all: list[tuple[float, float, str]] = []
         for line in history.faults:
+            if line["fault"] == STEPPED:
+                continue  # nobody may lose anything to it
             if line["run"] is not None:
                 self._by_run[line["run"]].append(line["fault"])
             elif line["pid"] is not None:
