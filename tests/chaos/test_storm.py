@@ -40,7 +40,7 @@ def test_in_a_storm_of_faults_no_two_hold_one_market(
     violations = judge(history, tenures)
     assert not violations, "\n".join(map(str, violations[:20]))
     assert counts.after_a_fault > seconds
-        assert set(counts.acquisitions) == {
+    assert set(counts.acquisitions) == {
         "services",
         "http",
         "canonical_guard run",
