@@ -57,12 +57,14 @@ class KeeperHistory:
         self._root = folder / market
         self._record = Record(folder / "record")
         self._seen: set[psutil.Process] = set()
+        self.struck_at = 0.0
 
     def play(self) -> None:
         guard = self._trading()
         try:
             keeper = psutil.Process(guard.pid).children()[0]
             self._seen |= set(keeper.children(recursive=True)) | {keeper}
+            self.struck_at = clock.now()
             for number, process in ((self._case.guard, guard), (self._case.keeper, keeper)):
                 if number is not None:
                     process.send_signal(number)
