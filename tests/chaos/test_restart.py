@@ -97,10 +97,8 @@ def test_after_a_kill_the_same_host_goes_on_in_less_than_a_second(
             robots.append(heir)
     with capsys.disabled():
         print(f"\nkill -9 of the {victim}, TTL and delay 15 s each:")
-        print(
-            f"  a robot that keeps asking holds the market {told(by_a_waiting_robot)} after its death"
-        )
-        print(f"  the robot of a guard that is started then runs {told(by_a_new_process)} after it")
+        print(f"  the market is held by one who keeps asking {told(by_a_waiting_robot)} later,")
+        print(f"  and the robot of a guard started then runs {told(by_a_new_process)} later")
     assert statistics.median(by_a_waiting_robot) < 1
 
 
