@@ -117,8 +117,8 @@ class StagedAuthority:
     def _seconds(self, text: str) -> float:
         return (datetime.fromisoformat(text) - self._start).total_seconds()
 
-    def _at(self, seconds: float | None) -> datetime | None:
-        return None if seconds is None else self._start + timedelta(seconds=seconds)
+    def _at(self, seconds: float) -> datetime:
+        return self._start + timedelta(seconds=seconds)
 
     def _register(self) -> None:
         """The vectors' registry in the place of the shipped one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 
@@ -38,9 +39,7 @@ def test_the_server_answers_as_the_protocol_says(case: Vector) -> None:
 
 def _ask_at_once(authority: StagedAuthority, step: Vector) -> None:
     """The answers are those of the vector, whoever got which."""
-    came = all_at_once(
-        [lambda request=request: authority.ask(request) for request in step["at_once"]]
-    )
+    came = all_at_once([partial(authority.ask, request) for request in step["at_once"]])
     came.sort(key=lambda answer: answer.status_code)
     expected = sorted(step["answers"], key=lambda answer: answer["status"])
     for answer, wanted in zip(came, expected, strict=True):
