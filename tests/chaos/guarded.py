@@ -2,8 +2,8 @@
 
 Argument: a file with the configuration (JSON). Some robots run under `canonical_guard run`, some
 have the guard in their own process; two project roots stand for two hosts. What is not struck here
-is what docs/guard.md says is not guaranteed: guard and keeper both stopped, or one of them stopped
-and the other killed.
+is what docs/guard.md says is not guaranteed: guard and keeper both stopped, one of them stopped and
+the other killed, or both killed where a child of the robot has left its process group.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Slot:
     def __init__(self, configuration: dict[str, Any], seed: int) -> None:
         self._configuration = configuration
         self._random = random.Random(seed)
-        self._is_library = False
+        self._may_lose_both = False
         self._process: subprocess.Popen[bytes] | None = None
         self._start_at = 0.0
         self._strike_at = float("inf")
@@ -103,7 +103,6 @@ class Slot:
             module = ["tests.chaos.library_robot", str(ttl), symbol, lock]
             arguments = [*module, str(root), record, seconds, ending]
         else:
-            ways = chance.choice(["-", "-", "stubborn", "detached"])
             robot = [sys.executable, "-I", "-S", str(HERE / "robot.py"), record, lock, ways]
             guard = ["tests.chaos.launcher", str(ttl), "-", "run", symbol]
             robot += [seconds, chance.choice(["0", "1"])]
@@ -133,7 +132,7 @@ class Slot:
         robots = [child for child in below if child != keeper]
         if robots:
             targets["robot"] = robots[:1]
-        if not self._is_library and self._random.random() < 0.7:
+        if self._may_lose_both and self._random.random() < 0.7:
             targets["both"] = [*targets["guard"], keeper]
         kills = self._random.random() < 0.6 or "both" in targets
         names = KILLED if kills else STOPPED

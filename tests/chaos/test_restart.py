@@ -21,7 +21,7 @@ from tests.chaos.record import Record
 from tests.chaos.storm import ScaledServer
 from tests.server import Server, Template
 
-TIMES = 3
+TIMES = 2
 BOTH_KILLED = KeeperCase("-", "stubborn", 60, guard=signal.SIGKILL, keeper=signal.SIGKILL)
 
 
