@@ -96,9 +96,11 @@ class Slot:
         seconds = str(chance.uniform(0.1, 2) * ttl)
         root = Path(self._configuration["folder"]) / chance.choice(["host-0", "host-1"])
         symbol, lock = chance.choice(self._configuration["markets"])
-        self._is_library = chance.random() < 0.5
+        ways = chance.choice(["-", "-", "stubborn", "detached"])
+        is_library = chance.random() < 0.5
+        self._may_lose_both = not is_library and ways != "detached"
         record = self._configuration["record"]
-        if self._is_library:
+        if is_library:
             ending = chance.choice(["clean", "crash"])
             module = ["tests.chaos.library_robot", str(ttl), symbol, lock]
             arguments = [*module, str(root), record, seconds, ending]
