@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from identity.admission import Admitted, Markets, just_history
 from identity.eventstore import EventRow, insert_events
@@ -27,6 +28,13 @@ FUTURE_TOLERANCE = timedelta(seconds=5)
 MAX_LISTED = 100
 
 
+class CheckedStream(NamedTuple):
+    """As much of a stream as a market's result tells."""
+
+    stream_id: str
+    execution_instrument: str
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the evidence of one market comes to; `passed` is None where there is none to check."""
@@ -38,14 +46,13 @@ class Verdict:
 
 
 def evaluate(
-    market: str, markets: Markets, red: Sequence[Violation], streams: Sequence[Stream]
+    market: str, markets: Markets, red: Sequence[Violation], streams: Sequence[CheckedStream]
 ) -> Verdict:
-    """The verdict on a market: its open violations, else its streams. Pure."""
+    """The verdict on a market: its open violations, else its streams, newest first. Pure."""
     listed = sorted(f"{row.code} {row.subject}: {row.message}" for row in red[:MAX_LISTED])
     if len(red) > MAX_LISTED:
         listed.append(f"… and {len(red) - MAX_LISTED} more.")
-    newest = sorted(streams, key=lambda stream: stream.last_seen_at, reverse=True)
-    execution = next((s.execution_instrument for s in newest if s.execution_instrument), "")
+    execution = next((s.execution_instrument for s in streams if s.execution_instrument), "")
     passed: bool | None = None
     if red:
         passed = False
@@ -184,19 +191,24 @@ def _red_violations(pairs: set[Pair], now: datetime) -> Mapping[Pair, list[Viola
     return by_market(row for row in rows if counts_as_red(row, now))
 
 
-def _streams_checked(rows: Mapping[Pair, WatchedMarket]) -> Mapping[Pair, list[Stream]]:
+def _streams_checked(rows: Mapping[Pair, WatchedMarket]) -> Mapping[Pair, list[CheckedStream]]:
     """The streams of each market's present runs: those seen when its newest evidence was."""
-    found: dict[Pair, list[Stream]] = defaultdict(list)
+    found: dict[Pair, list[CheckedStream]] = defaultdict(list)
     oldest = min(row.evidence_at for row in rows.values()) - LIVE_FOR
-    streams = Stream.objects.filter(
-        market__in={market for market, _ in rows},
-        scope__in={scope for _, scope in rows},
-        run__last_seen_at__gte=oldest,
-    ).select_related("run")
-    for stream in streams:
-        row = rows.get((stream.market, stream.scope))
-        if row is not None and stream.run.last_seen_at >= row.evidence_at - LIVE_FOR:
-            found[stream.market, stream.scope].append(stream)
+    # Plain values: a market can have very many, and a result is made with every change.
+    streams = (
+        Stream.objects.filter(
+            market__in={market for market, _ in rows},
+            scope__in={scope for _, scope in rows},
+            run__last_seen_at__gte=oldest,
+        )
+        .order_by("-last_seen_at", "pk")
+        .values_list("market", "scope", "run__last_seen_at", "stream_id", "execution_instrument")
+    )
+    for market, scope, seen_at, stream_id, execution in streams:
+        row = rows.get((market, scope))
+        if row is not None and seen_at >= row.evidence_at - LIVE_FOR:
+            found[market, scope].append(CheckedStream(stream_id, execution))
     return found
 
 
