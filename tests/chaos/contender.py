@@ -148,7 +148,7 @@ class Contender:
             return None
         except GuardError as refused:
             self._record.write("refused", code=refused.code)
-            time.sleep(self._random.uniform(0.0, 0.05) * self._ttl)
+            time.sleep(self._random.uniform(0.0, 0.2) * self._ttl)
             return None
         assert held.lease is not None
         self._record.write(

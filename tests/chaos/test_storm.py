@@ -14,7 +14,7 @@ from tests.server import Template
 
 SECONDS = 22.0
 # A long storm: more who contend, and servers that live long enough for them to do so.
-LONG = Force(services=20, http=6, guarded=4, server_fault_every=15.0)
+LONG = Force(services=20, http=6, guarded=4, server_fault_every=25.0)
 
 
 @pytest.mark.timeout(0)
