@@ -15,17 +15,23 @@ DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "server", "server_
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL only what meets the database runs again."""
-    if config.getoption("--database") == "sqlite":
-        return
+    """On PostgreSQL only what meets the database runs again; what takes minutes, when asked for."""
     kept, left_out = [], []
     for item in items:
-        meets = item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(
-            getattr(item, "fixturenames", ())
-        )
-        (kept if meets else left_out).append(item)
+        (kept if _is_wanted(item, config) else left_out).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
+
+
+def _is_wanted(item: pytest.Item, config: pytest.Config) -> bool:
+    if item.get_closest_marker("long") and not config.getoption("--chaos-minutes"):
+        return False
+    if config.getoption("--database") == "sqlite":
+        return True
+    if item.get_closest_marker("sqlite_only"):
+        return False
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return bool(item.get_closest_marker("django_db") or DATABASE_FIXTURES & fixtures)
 
 
 @pytest.hookimpl(wrapper=True)

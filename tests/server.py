@@ -142,7 +142,7 @@ class Server:
         self.process.wait(30)
         self.process = None
 
-    def manage(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    def manage(self, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a management command beside it, on the same database."""
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
@@ -150,9 +150,8 @@ class Server:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=timeout,
             check=False,
-            **options,
         )
 
     def request(
