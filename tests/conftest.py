@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from tests.server import Server, Template
 
+MEASURED = "measured"
 DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "server", "server_template"}
 
 
@@ -46,6 +47,20 @@ def pytest_runtest_makereport(
             report.outcome = "failed"
             report.longrepr = f"skipped where nothing may be: {reason}"
     return report
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say what was measured: it is shown at the end, whichever worker it was measured by."""
+    return lambda text: record_property(MEASURED, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
+        if report.when == "call":
+            for name, text in report.user_properties:
+                if name == MEASURED:
+                    terminalreporter.write_line(f"\n{text}")
 
 
 @pytest.fixture(scope="session")

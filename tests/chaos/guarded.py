@@ -1,6 +1,6 @@
 """Real guards, keepers and robots, started again and again, and killed and stopped one by one.
 
-Argument: a file with the configuration (JSON). Some robots run under `canonical_guard run`, some
+Started like a nursery. Some robots run under `canonical_guard run`, some
 have the guard in their own process; two project roots stand for two hosts. What is not struck here
 is what docs/guard.md says is not guaranteed: guard and keeper both stopped, one of them stopped and
 the other killed, or both killed where a child of the robot has left its process group.
@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from canonical_guard import clock
+from tests.chaos.nursery import told_until
 from tests.chaos.record import Record
 
 HERE = Path(__file__).resolve().parent
@@ -157,7 +158,7 @@ def main(file: str) -> None:
     chance = random.Random(configuration["seed"])
     record = Record(Path(configuration["record"]))
     slots = [Slot(configuration, chance.getrandbits(64)) for _ in range(configuration["slots"])]
-    parent, until = os.getppid(), configuration["until"]
+    parent, until = os.getppid(), told_until()
     try:
         while os.getppid() == parent and clock.now() < until + 8:
             for slot in slots:

@@ -17,7 +17,7 @@ import psutil
 
 from canonical_guard import clock
 from tests.chaos.record import Record
-from tests.chaos.storm import ScaledServer
+from tests.chaos.scaled_server import ScaledServer
 
 ROBOT = Path(__file__).resolve().parent / "robot.py"
 START_SECONDS = 30.0

@@ -1,7 +1,7 @@
 """Forks contenders, kills and stops them at seeded moments, and forks new ones in their place.
 
-Arguments: a file with the configuration (JSON). Ends by itself at the configured time, and with the
-process that started it.
+Argument: a file with the configuration (JSON). Says "ready", reads until when it shall go on, and
+ends by itself then, and with the process that started it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.chaos.scale import scale_guard, scale_registry
 
 
 class Nursery:
-    def __init__(self, configuration: dict[str, Any]) -> None:
+    def __init__(self, configuration: dict[str, Any], until: float) -> None:
         self._configuration = configuration
         self._name: str = configuration["through"]
         self._ttl: float = configuration["ttl"]
-        self._until: float = configuration["until"]
+        self._until = until
         self._random = random.Random(configuration["seed"])
         self._record = Record(Path(configuration["record"]))
         self._alive: set[int] = set()
@@ -166,6 +166,12 @@ def by_http(configuration: dict[str, Any]) -> dict[str, Any]:
     return {"connect": connect, "operate": operate, "reap": lambda: None}
 
 
+def told_until() -> float:
+    """Everything is loaded; the storm begins for all at once."""
+    print("ready", flush=True)
+    return float(sys.stdin.readline())
+
+
 def main(file: str) -> None:
     configuration = json.loads(Path(file).read_text())
     scale_guard(configuration["ttl"])
@@ -174,7 +180,7 @@ def main(file: str) -> None:
 
         django.setup()
         scale_registry(configuration["ttl"])
-    Nursery(configuration).run()
+    Nursery(configuration, told_until()).run()
 
 
 if __name__ == "__main__":

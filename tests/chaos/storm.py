@@ -22,8 +22,9 @@ from canonical_guard import clock
 from tests.chaos.checker import TenureFact
 from tests.chaos.contender import Market
 from tests.chaos.record import Record
+from tests.chaos.scaled_server import ScaledServer, tenures_of, wall_offset
 from tests.postgres import PostgresServer
-from tests.server import ROOT, Server, Template, free_port
+from tests.server import ROOT, Template, free_port
 
 TTL = 1.5
 EVERYWHERE = ["MES", "MNQ", "M2K", "MYM"]
@@ -42,60 +43,6 @@ django.setup()
 from identity.models import CanonicalInstrument
 CanonicalInstrument.objects.filter(symbol__in={PER_ACCOUNT!r}).update(exclusive_per_account=True)
 """
-TENURES = """
-import django, json, sys
-django.setup()
-from locks.models import Tenure
-rows = Tenure.objects.select_related("lock").order_by("id").iterator()
-for row in rows:
-    ended = row.ended_at and row.ended_at.timestamp()
-    print(json.dumps([str(row.lock), row.fencing_token, row.run_id, row.acquired_at.timestamp(),
-                      ended, row.end, row.takeover]))
-"""
-
-
-class ScaledServer(Server):
-    application = "tests.chaos.authority:application"
-
-    def __init__(self, template: Template, home: Path, ttl: float) -> None:
-        super().__init__(template, home)
-        self.environment |= {"WATCHDOG_CHAOS_TTL": str(ttl), "WATCHDOG_LOG_LEVEL": "ERROR"}
-
-    def run(self, script: str) -> str:
-        """Run Python beside it, on the same database."""
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-@contextmanager
-def own_template(
-    folder: Path, *, postgres: bool
-) -> Iterator[tuple[Template, PostgresServer | None]]:
-    """A template database; PostgreSQL of its own, because it will be killed."""
-    server = PostgresServer() if postgres else None
-    outside = os.environ.pop("DATABASE_URL", None)
-    try:
-        if server is not None:
-            # As in the field, but for what only a power cut would show.
-            server.start("fsync=off")
-            os.environ["DATABASE_URL"] = server.url
-        folder.mkdir(parents=True, exist_ok=True)
-        yield Template(folder), server
-    finally:
-        os.environ.pop("DATABASE_URL", None)
-        if outside is not None:
-            os.environ["DATABASE_URL"] = outside
-        if server is not None:
-            server.remove()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +84,19 @@ class Storm:
         port = free_port()
         try:
             self._start_proxy(port)
-            until = clock.now() + seconds
-            for through, contenders in (
-                ("services", self._force.services),
-                ("http", self._force.http),
-            ):
-                self._start_nursery(through, contenders, until, f"http://127.0.0.1:{port}")
-            self._start_guarded(until, f"http://127.0.0.1:{port}")
+            url = f"http://127.0.0.1:{port}"
+            forces = [
+                self._start_nursery("services", self._force.services, url),
+                self._start_nursery("http", self._force.http, url),
+                self._start_guarded(url),
+            ]
+            until = self._begin(forces, seconds)
             self._strike_servers(until)
-            for child in self._children[1:]:
+            for child in forces:
                 child.wait(30)
         finally:
             self._end()
-        for child in self._children[1:]:
+        for child in forces:
             assert child.returncode == 0, self._log.read_text()[-4000:]
 
     def tenures(self) -> list[TenureFact]:
@@ -173,6 +120,18 @@ class Storm:
         self._children.append(child)
         return child
 
+    def _begin(self, forces: list[subprocess.Popen[bytes]], seconds: float) -> float:
+        """When all are ready; returns until when the storm lasts."""
+        for child in forces:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"ready\n", self._log.read_text()
+        until = clock.now() + seconds
+        for child in forces:
+            assert child.stdin is not None
+            child.stdin.write(f"{until}\n".encode())
+            child.stdin.close()
+        return until
+
     def _start_proxy(self, port: int) -> None:
         proxy = self._start(
             "tests.chaos.proxy",
@@ -186,13 +145,11 @@ class Storm:
         )
         assert proxy.stdout is not None
         assert proxy.stdout.readline() == b"ready\n", self._log.read_text()
-        proxy.stdout.close()
 
-    def _configuration(self, through: str, until: float, url: str) -> dict[str, Any]:
+    def _configuration(self, through: str, url: str) -> dict[str, Any]:
         return {
             "through": through,
             "ttl": TTL,
-            "until": until,
             "seed": self._random.getrandbits(64),
             "record": str(self.record.path),
             "folder": str(self.folder),
@@ -202,30 +159,28 @@ class Storm:
             "operator_key": self.server.keys["operator"],
         }
 
-    def _start_nursery(self, through: str, contenders: int, until: float, url: str) -> None:
-        if not contenders:
-            return
+    def _start_nursery(self, through: str, contenders: int, url: str) -> subprocess.Popen[bytes]:
         markets = [Market(symbol) for symbol in EVERYWHERE]
         markets += [Market(symbol, account) for symbol in PER_ACCOUNT for account in ACCOUNTS]
-        configuration = self._configuration(through, until, url) | {
+        configuration = self._configuration(through, url) | {
             "contenders": contenders,
             "markets": [[market.symbol, market.account] for market in markets],
         }
-        self._start("tests.chaos.nursery", self._written(through, configuration))
+        return self._start_force("tests.chaos.nursery", through, configuration)
 
-    def _start_guarded(self, until: float, url: str) -> None:
-        if not self._force.guarded:
-            return
-        configuration = self._configuration("guarded", until, url) | {
+    def _start_guarded(self, url: str) -> subprocess.Popen[bytes]:
+        configuration = self._configuration("guarded", url) | {
             "slots": self._force.guarded,
             "markets": GUARDED,
         }
-        self._start("tests.chaos.guarded", self._written("guarded", configuration))
+        return self._start_force("tests.chaos.guarded", "guarded", configuration)
 
-    def _written(self, name: str, configuration: dict[str, Any]) -> str:
+    def _start_force(
+        self, module: str, name: str, configuration: dict[str, Any]
+    ) -> subprocess.Popen[bytes]:
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(configuration))
-        return str(file)
+        return self._start(module, str(file), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def _strike_servers(self, until: float) -> None:
         """Each kind in its turn, so that even a short storm has them all."""
@@ -279,21 +234,6 @@ class Storm:
                 if child.poll() is None:
                     child.kill()
                     child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
         self.server.stop()
-
-
-def tenures_of(server: ScaledServer, delay: float, offset: float) -> list[TenureFact]:
-    """Every tenure in the server's database; `offset` is the wall clock's."""
-    facts = []
-    for line in server.run(TENURES).splitlines():
-        lock, token, run, acquired, ended, end, takeover = json.loads(line)
-        ended = None if ended is None else ended - offset
-        facts.append(TenureFact(lock, token, run, acquired - offset, ended, end, takeover, delay))
-    return facts
-
-
-def wall_offset() -> float:
-    """The wall clock's time less that of the executors' clock."""
-    before = clock.now()
-    wall = time.time()
-    return wall - (before + clock.now()) / 2

@@ -12,7 +12,7 @@ from tests.chaos import checker
 from tests.chaos.checker import History, Violation, judge
 from tests.chaos.keeper_histories import CASES, KeeperHistory
 from tests.chaos.record import Record
-from tests.chaos.storm import ScaledServer, tenures_of, wall_offset
+from tests.chaos.scaled_server import ScaledServer, tenures_of, wall_offset
 from tests.server import Template
 
 TTL = 3.0

@@ -6,7 +6,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from canonical_guard.errors import LockAuthorityUnavailable
 from tests.acceptance.robot import Robot
 from tests.chaos.keeper_histories import KeeperCase, KeeperHistory
 from tests.chaos.record import Record
-from tests.chaos.storm import ScaledServer
+from tests.chaos.scaled_server import ScaledServer
 from tests.server import Server, Template
 
 TIMES = 2
@@ -76,7 +76,7 @@ def test_after_a_kill_the_same_host_goes_on_in_less_than_a_second(
     server: Server,
     robots: list[Robot],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    tell: Callable[[str], None],
 ) -> None:
     by_a_waiting_robot, by_a_new_process = [], []
     for number in range(2 * TIMES):
@@ -95,10 +95,11 @@ def test_after_a_kill_the_same_host_goes_on_in_less_than_a_second(
             assert heir.told["takeover"] == "1"
             heir.stop()
             robots.append(heir)
-    with capsys.disabled():
-        print(f"\nkill -9 of the {victim}, TTL and delay 15 s each:")
-        print(f"  the market is held by one who keeps asking {told(by_a_waiting_robot)} later,")
-        print(f"  and the robot of a guard started then runs {told(by_a_new_process)} later")
+    tell(
+        f"kill -9 of the {victim}, TTL and delay 15 s each:\n"
+        f"  the market is held by one who keeps asking {told(by_a_waiting_robot)} later,\n"
+        f"  and the robot of a guard started then runs {told(by_a_new_process)} later"
+    )
     assert statistics.median(by_a_waiting_robot) < 1
 
 
@@ -111,7 +112,7 @@ def test_guard_and_keeper_killed_together_close_the_market_for_ttl_and_delay_at_
     request: pytest.FixtureRequest,
     server_template: Template,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    tell: Callable[[str], None],
 ) -> None:
     ttl = 15.0 if request.config.getoption("--chaos-minutes") else 3.0
     server = ScaledServer(server_template, tmp_path / "web", ttl)
@@ -123,7 +124,8 @@ def test_guard_and_keeper_killed_together_close_the_market_for_ttl_and_delay_at_
         server.stop()
     grants = [line for line in Record(tmp_path / "record").lines() if line["kind"] == "granted"]
     closed = max(line["at"] for line in grants) - history.struck_at
-    with capsys.disabled():
-        print(f"\nguard and keeper killed together, TTL and delay {ttl:g} s each: ", end="")
-        print(f"granted again after {closed:.2f} s")
+    tell(
+        f"guard and keeper killed together, TTL and delay {ttl:g} s each: "
+        f"granted again after {closed:.2f} s"
+    )
     assert closed < 2 * ttl + 1
