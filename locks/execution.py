@@ -8,22 +8,21 @@ writer's lock is had.
 from __future__ import annotations
 
 import json
-import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError, connection, models, transaction
+from django.db import connection, models, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils.dateparse import parse_datetime
 
 from locks.leases import LockId
 from locks.models import KillSwitch, LockKind, LockRecord, LockState
+from locks.sqlite_writer import sqlite_writer
 from locks.statements import (
     POSTGRES,
     POSTGRES_CLOCK,
@@ -35,7 +34,6 @@ from locks.statements import (
 )
 
 WAIT_SECONDS = 1
-LOOK_EVERY = 0.001
 LIMITS = (
     f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'; SET LOCAL statement_timeout = '{WAIT_SECONDS}s'"
 )
@@ -247,44 +245,8 @@ def _cursor() -> Iterator[CursorWrapper]:
 @contextmanager
 def _writer(seconds: int = WAIT_SECONDS) -> Iterator[tuple[CursorWrapper, str]]:
     """SQLite's one writer, and the time once it is us."""
-    connection.ensure_connection()
-    if getattr(connection, "transaction_mode", None) != "IMMEDIATE":
-        raise ImproperlyConfigured("Leases need SQLite's transaction_mode to be IMMEDIATE.")
-    with _no_patience_of_sqlite(), ExitStack() as stack:
-        _begin(stack, seconds)
-        cursor = stack.enter_context(connection.cursor())
+    with sqlite_writer(seconds) as cursor:
         yield cursor, _sqlite_now(cursor)
-
-
-@contextmanager
-def _no_patience_of_sqlite() -> Iterator[None]:
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA busy_timeout")
-        (patience,) = cursor.fetchone() or (0,)
-        cursor.execute("PRAGMA busy_timeout = 0")
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(f"PRAGMA busy_timeout = {int(patience)}")
-
-
-def _begin(stack: ExitStack, seconds: float) -> None:
-    """Begin as soon as the writer is free.
-
-    SQLite's own wait soon looks every 100 ms only, and finds it busy each time where another
-    process writes again and again.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            stack.enter_context(transaction.atomic(durable=True))
-            return
-        except OperationalError as error:
-            code = getattr(error.__cause__, "sqlite_errorcode", 0)
-            if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                raise
-        time.sleep(LOOK_EVERY)
 
 
 def _sqlite_now(cursor: CursorWrapper) -> str:
