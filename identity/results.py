@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from django.db.models import Max, Q
+
 from identity.admission import Admitted, Markets, just_history
 from identity.eventstore import EventRow, insert_events
 from identity.invariants import ROBOT_REPORTED_VIOLATION, Finding
@@ -193,22 +195,20 @@ def _red_violations(pairs: set[Pair], now: datetime) -> Mapping[Pair, list[Viola
 
 def _streams_checked(rows: Mapping[Pair, WatchedMarket]) -> Mapping[Pair, list[CheckedStream]]:
     """The streams of each market's present runs: those seen when its newest evidence was."""
-    found: dict[Pair, list[CheckedStream]] = defaultdict(list)
-    oldest = min(row.evidence_at for row in rows.values()) - LIVE_FOR
-    # Plain values: a market can have very many, and a result is made with every change.
+    present = Q()
+    for (market, scope), row in rows.items():
+        seen_since = row.evidence_at - LIVE_FOR
+        present |= Q(market=market, scope=scope, run__last_seen_at__gte=seen_since)
+    # Counted together by the database: a market can have very many, in run after run.
     streams = (
-        Stream.objects.filter(
-            market__in={market for market, _ in rows},
-            scope__in={scope for _, scope in rows},
-            run__last_seen_at__gte=oldest,
-        )
-        .order_by("-last_seen_at", "pk")
-        .values_list("market", "scope", "run__last_seen_at", "stream_id", "execution_instrument")
+        Stream.objects.filter(present)
+        .values_list("market", "scope", "stream_id", "execution_instrument")
+        .annotate(newest=Max("last_seen_at"))
+        .order_by("-newest", "stream_id", "execution_instrument")
     )
-    for market, scope, seen_at, stream_id, execution in streams:
-        row = rows.get((market, scope))
-        if row is not None and seen_at >= row.evidence_at - LIVE_FOR:
-            found[market, scope].append(CheckedStream(stream_id, execution))
+    found: dict[Pair, list[CheckedStream]] = defaultdict(list)
+    for market, scope, stream_id, execution, _ in streams:
+        found[market, scope].append(CheckedStream(stream_id, execution))
     return found
 
 
