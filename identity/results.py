@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
-
-from django.db.models import Max, Q
 
 from identity.admission import Admitted, Markets, just_history
 from identity.eventstore import EventRow, insert_events
@@ -30,11 +27,11 @@ FUTURE_TOLERANCE = timedelta(seconds=5)
 MAX_LISTED = 100
 
 
-class CheckedStream(NamedTuple):
-    """As much of a stream as a market's result tells."""
+class CheckedStreams(NamedTuple):
+    """As much of a market's streams as its result tells: the newest one's word, the first names."""
 
-    stream_id: str
     execution_instrument: str
+    stream_ids: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +45,18 @@ class Verdict:
 
 
 def evaluate(
-    market: str, markets: Markets, red: Sequence[Violation], streams: Sequence[CheckedStream]
+    market: str, markets: Markets, red: Sequence[Violation], streams: CheckedStreams
 ) -> Verdict:
-    """The verdict on a market: its open violations, else its streams, newest first. Pure."""
+    """The verdict on a market: its open violations, else its streams. Pure."""
     listed = sorted(f"{row.code} {row.subject}: {row.message}" for row in red[:MAX_LISTED])
     if len(red) > MAX_LISTED:
         listed.append(f"… and {len(red) - MAX_LISTED} more.")
-    execution = next((s.execution_instrument for s in streams if s.execution_instrument), "")
     passed: bool | None = None
     if red:
         passed = False
-    elif streams and market in markets.lexicon.canonicals:
+    elif streams.stream_ids and market in markets.lexicon.canonicals:
         passed = True
-    stream_ids = sorted({stream.stream_id for stream in streams})[:MAX_LISTED]
-    return Verdict(passed, listed, execution, stream_ids)
+    return Verdict(passed, listed, streams.execution_instrument, streams.stream_ids)
 
 
 def publish(pairs: set[Pair], markets: Markets, now: datetime, *, only_changes: bool) -> list[Pair]:
@@ -74,7 +69,6 @@ def publish(pairs: set[Pair], markets: Markets, now: datetime, *, only_changes: 
     if not rows:
         return []
     red = _red_violations(set(rows), now)
-    streams = _streams_checked(rows)
     before = {
         result.watched_id: result
         for result in InvariantResult.objects.filter(
@@ -83,7 +77,7 @@ def publish(pairs: set[Pair], markets: Markets, now: datetime, *, only_changes: 
     }
     results, events = [], []
     for pair, row in sorted(rows.items()):
-        verdict = evaluate(row.market, markets, red[pair], streams[pair])
+        verdict = evaluate(row.market, markets, red[pair], _streams_checked(row))
         known = before.get(row.pk)
         changed = known is None or (known.passed, known.violations) != (
             verdict.passed,
@@ -193,23 +187,21 @@ def _red_violations(pairs: set[Pair], now: datetime) -> Mapping[Pair, list[Viola
     return by_market(row for row in rows if counts_as_red(row, now))
 
 
-def _streams_checked(rows: Mapping[Pair, WatchedMarket]) -> Mapping[Pair, list[CheckedStream]]:
-    """The streams of each market's present runs: those seen when its newest evidence was."""
-    present = Q()
-    for (market, scope), row in rows.items():
-        seen_since = row.evidence_at - LIVE_FOR
-        present |= Q(market=market, scope=scope, run__last_seen_at__gte=seen_since)
-    # Counted together by the database: a market can have very many, in run after run.
-    streams = (
-        Stream.objects.filter(present)
-        .values_list("market", "scope", "stream_id", "execution_instrument")
-        .annotate(newest=Max("last_seen_at"))
-        .order_by("-newest", "stream_id", "execution_instrument")
+def _streams_checked(row: WatchedMarket) -> CheckedStreams:
+    """The streams of a market's present runs: those seen when its newest evidence was.
+
+    The database picks them: a market can have very many, and nobody else can write meanwhile.
+    """
+    present = Stream.objects.filter(
+        market=row.market, scope=row.scope, run__last_seen_at__gte=row.evidence_at - LIVE_FOR
     )
-    found: dict[Pair, list[CheckedStream]] = defaultdict(list)
-    for market, scope, stream_id, execution, _ in streams:
-        found[market, scope].append(CheckedStream(stream_id, execution))
-    return found
+    execution = (
+        present.exclude(execution_instrument="")
+        .order_by("-last_seen_at", "pk")
+        .values_list("execution_instrument", flat=True)
+    )
+    names = present.order_by("stream_id").values_list("stream_id", flat=True).distinct()
+    return CheckedStreams(execution.first() or "", sorted(names[:MAX_LISTED]))
 
 
 def _result(

@@ -23,7 +23,7 @@ from identity.robotlog import bounded
 from identity.status import MarketIdentity, market_identities
 from identity.watching import Pair, Sighting, lock_markets, watch_markets
 
-MARKETS_A_BATCH = 100
+MARKETS_A_BATCH = 5
 TENURES_SINCE = timedelta(days=1)
 
 
