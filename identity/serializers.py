@@ -11,6 +11,7 @@ from rest_framework import serializers
 
 from identity.models import EventOrigin, IdentityEvent, Violation
 from identity.robotlog import parse_moment
+from identity.runbook import section_of
 
 
 @extend_schema_field(OpenApiTypes.DATETIME)
@@ -95,6 +96,13 @@ class EventRow(serializers.ModelSerializer[IdentityEvent]):
 
 
 class ViolationRow(serializers.ModelSerializer[Violation]):
+    """A violation; `runbook` is the section that tells what to do about it."""
+
+    runbook = serializers.SerializerMethodField()
+
+    def get_runbook(self, violation: Violation) -> str:
+        return section_of(violation.code)
+
     class Meta:
         model = Violation
         fields = (
@@ -122,6 +130,7 @@ class ViolationRow(serializers.ModelSerializer[Violation]):
             "acknowledged_at",
             "acknowledged_by",
             "acknowledged_reason",
+            "runbook",
         )
 
 

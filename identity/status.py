@@ -148,11 +148,11 @@ def _status(
         return IdentityStatus.VIOLATION
     if idle:
         return IdentityStatus.IDLE
-    if _too_old(evidence_at, now) or (checked_at is not None and _too_old(checked_at, now)):
+    if is_too_old(evidence_at, now) or (checked_at is not None and is_too_old(checked_at, now)):
         return IdentityStatus.STALE
     # A failed result without an open violation was overtaken; what holds now is not known yet.
     return IdentityStatus.OK if passed else IdentityStatus.UNKNOWN
 
 
-def _too_old(at: datetime, now: datetime) -> bool:
+def is_too_old(at: datetime, now: datetime) -> bool:
     return at < now - STALE_AFTER or at > now + CLOCK_TOLERANCE

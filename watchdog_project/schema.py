@@ -27,6 +27,7 @@ class ViolationAnswer(serializers.Serializer[Any]):
     opened_at = serializers.DateTimeField()
     last_seen_at = serializers.DateTimeField()
     accepted_until = serializers.DateTimeField(allow_null=True)
+    runbook = serializers.CharField(help_text="the section that tells what to do")
 
 
 def _status_field() -> serializers.ChoiceField:

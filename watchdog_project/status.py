@@ -18,6 +18,7 @@ from django.db.models import Max, Sum
 from canonical_guard.errors import UnknownInstrument
 from identity.models import IngestSource, Violation, WatchedMarket
 from identity.registry import load_registry
+from identity.runbook import section_of
 from identity.status import WORST_FIRST, IdentityStatus, MarketIdentity, market_identities
 from locks.models import KillSwitch, LockKind, LockRecord, LockState
 from watchdog_project.heartbeat import SWEEP
@@ -223,6 +224,7 @@ def _violation(violation: Violation) -> dict[str, Any]:
         "opened_at": violation.opened_at,
         "last_seen_at": violation.last_seen_at,
         "accepted_until": violation.accepted_until,
+        "runbook": section_of(violation.code),
     }
 
 

@@ -14,6 +14,7 @@ from unfold.decorators import display
 
 from identity.admin.read_only import EvidenceAdmin, as_block, link_to_list, run_link
 from identity.models import InvariantResult, Violation, WatchedMarket
+from identity.runbook import section_of
 from identity.status import market_identities
 
 VERDICTS = {True: "pass", False: "violation", None: "unknown"}
@@ -60,7 +61,7 @@ class ViolationAdmin(EvidenceAdmin):
     search_fields = ("code", "subject", "market", "message", "run_id", "host")
     date_hierarchy = "last_seen_at"
     ordering = ("-last_seen_at", "-id")
-    readonly_fields = ("shown_sample", "events_link")
+    readonly_fields = ("shown_sample", "events_link", "runbook")
     fieldsets = (
         (
             None,
@@ -68,6 +69,7 @@ class ViolationAdmin(EvidenceAdmin):
                 "fields": (
                     ("code", "subject"),
                     "message",
+                    "runbook",
                     ("market", "scope"),
                     ("count", "events_link"),
                     ("opened_at", "last_seen_at"),
@@ -113,6 +115,10 @@ class ViolationAdmin(EvidenceAdmin):
         if until and until > timezone.now():
             return "accepted"
         return "OPEN, old logs" if violation.historical else "OPEN"
+
+    @display(description="What to do")
+    def runbook(self, violation: Violation) -> str:
+        return section_of(violation.code)
 
     @display(description="Sample")
     def shown_sample(self, violation: Violation) -> str:

@@ -166,6 +166,7 @@ def test_violations_are_listed_open_or_all_with_every_promised_field(reader: API
         "code", "subject", "market", "scope", "message", "count", "sample", "opened_at",
         "last_seen_at", "ended_at", "accepted_until", "acknowledged_by", "acknowledged_reason",
     } <= set(row)  # fmt: skip
+    assert row["runbook"] == "docs/runbook.md#event_identity_incomplete"
     (ended,) = reader.get("/api/identity/violations?open=false").json()["results"]
     assert ended["subject"] == "ORDER_SUBMITTED"
 

@@ -12,8 +12,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from identity.models import IdentityEvent, LogFolder
-from tests.identity.cast import complete, incomplete, line, write_lines
+from identity.models import IdentityEvent, LogFolder, Violation
+from tests.identity.cast import complete, incomplete, line, post, write_lines
 from watchdog_project.models import TaskHeartbeat
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("registry")]
@@ -110,3 +110,48 @@ def test_tail_once_follows_a_folder_reads_what_is_there_and_ends(
     assert capsys.readouterr().out == "1 accepted, 0 duplicates, 0 rejected\n"
     folder = LogFolder.objects.get()
     assert (folder.scope, folder.host) == ("Sim101", "trader-2")
+
+
+def test_explain_tells_status_evidence_violations_and_what_mends_them(
+    capsys: Output, now: datetime
+) -> None:
+    post(incomplete("ORDER_X", at=now), now=now)
+    call_command("explain", "MES 03-26")
+    shown = capsys.readouterr().out
+    assert shown.startswith("ES: VIOLATION\n")
+    assert "EVENT_IDENTITY_INCOMPLETE ORDER_X: ORDER_X carries no canonical" in shown
+    assert "docs/runbook.md#event_identity_incomplete" in shown
+    call_command("explain", "nq")
+    assert capsys.readouterr().out.startswith("NQ: UNKNOWN\n")
+    call_command("explain", "")
+    assert capsys.readouterr().out.startswith("(no market): UNKNOWN\n")
+
+
+def test_explaining_an_unknown_market_is_one_sentence_and_exits_with_1() -> None:
+    with pytest.raises(CommandError) as refused:
+        call_command("explain", "MESX")
+    assert refused.value.returncode == 1
+    sentence = str(refused.value)
+    assert "'MESX'" in sentence
+    assert "MES," in sentence or "MES." in sentence, "it names the nearest"
+    assert "\n" not in sentence
+
+
+def test_an_operators_word_is_taken_by_its_violations_number(capsys: Output, now: datetime) -> None:
+    post(complete(at=now), incomplete("ORDER_X", at=now), now=now)
+    number = Violation.objects.get().pk
+    with pytest.raises(CommandError, match="NO_REASON"):
+        call_command("violation", "mend", str(number))
+    with pytest.raises(CommandError, match="--until 2026-05-01"):
+        call_command("violation", "accept", str(number), "--reason", "old logger")
+    call_command(
+        "violation", "accept", str(number), "--reason", "old logger", "--until", "2999-01-01"
+    )
+    assert Violation.objects.get().accepted_reason == "old logger"
+    call_command("violation", "acknowledge", str(number), "--reason", "seen")
+    call_command("violation", "mend", str(number), "--reason", "it is gone")
+    row = Violation.objects.get()
+    assert (row.end, row.end_reason, row.acknowledged_reason) == ("operator", "it is gone", "seen")
+    with pytest.raises(CommandError, match="NOT_OPEN"):
+        call_command("violation", "mend", str(number), "--reason", "again")
+    assert "mended by" in capsys.readouterr().out
