@@ -68,11 +68,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """How far a file was read: from where, to where, and the hash of the bytes before."""
+    """How far a file was read: from where, to where, and the hash of the bytes before.
+
+    `passed_over` is how many of its lines were known to be counted, and are not among those given.
+    """
 
     start: Position
     end: int
     last_read: str
+    passed_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ def commit_batch(
         new_keys = insert_events(rows)
         new = [one for one in _once(admitted) if one.key in new_keys]
         outcome.accepted = len(new)
-        outcome.duplicates = len(admitted) - len(new)
+        outcome.duplicates = len(admitted) - len(new) + (move.passed_over if move else 0)
         outcome.warnings = _warnings(new, lines)
         _record(new, place, name or place.log, markets, now, tenures)
         _count(source_id, outcome, new, now)

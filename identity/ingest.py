@@ -31,7 +31,14 @@ from identity.robotlog import (
     read_line,
     sample_of,
 )
-from identity.sources import Position, file_source, positions_of, posted_source, start_over
+from identity.sources import (
+    Position,
+    file_source,
+    positions_of,
+    posted_source,
+    start_over,
+    was_pruned,
+)
 
 BATCH = 250
 TRUNCATED = "TRUNCATED"
@@ -95,7 +102,7 @@ def ingest_file(
         position = positions[index]
         if whole and not batches:
             outcome.duplicates += count_lines(path, position.offset)
-        outcome.add(_ingest_chunk(position, path, chunk, place, now, tenures))
+        outcome.add(_ingest_chunk(position, positions, path, chunk, place, now, tenures))
         batches += 1
         if chunk.reached_end:
             if whole and not is_blank(chunk.rest):
@@ -107,6 +114,7 @@ def ingest_file(
 
 def _ingest_chunk(
     position: Position,
+    positions: Sequence[Position],
     path: Path,
     chunk: Chunk,
     place: Place,
@@ -117,13 +125,23 @@ def _ingest_chunk(
     if not chunk.lines:
         return outcome
     markets = load_markets()
-    lines = list(_file_lines(position.fingerprint, chunk.lines))
-    move = Move(position, chunk.end, chunk.last_read)
+    read = list(_file_lines(position.fingerprint, chunk.lines))
+    # Their events are gone, so no key tells any more that these were counted.
+    lines = [line for line in read if not _counted_long_ago(line, positions)]
+    move = Move(position, chunk.end, chunk.last_read, len(read) - len(lines))
     done = commit_batch(
         position.source_id, move, lines, place, markets, now, tenures, name=str(path)
     )
     # Another process was faster: what it read is counted, and the next round goes on behind it.
     return done or outcome
+
+
+def _counted_long_ago(line: Line, positions: Sequence[Position]) -> bool:
+    return (
+        isinstance(line.read, NormalisedEvent)
+        and line.offset is not None
+        and was_pruned(line.offset, line.read.occurred_at, positions)
+    )
 
 
 def _file_lines(fingerprint: str, lines: Iterable[FileLine]) -> Iterator[Line]:

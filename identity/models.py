@@ -79,6 +79,12 @@ class IngestSource(models.Model):
     rejected = models.BigIntegerField(default=0)
     last_event_at = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(null=True, blank=True)
+    pruned_to = models.BigIntegerField(
+        default=0, help_text="events of the bytes before this were kept long enough, and pruned"
+    )
+    pruned_until = models.DateTimeField(
+        null=True, blank=True, help_text="the newest time among the pruned events"
+    )
 
     def __str__(self) -> str:
         return self.name
@@ -203,6 +209,12 @@ class IdentityEvent(models.Model):
             models.Index(fields=["market", "occurred_at"], name="event_by_market"),
             models.Index(fields=["event_type", "occurred_at"], name="event_by_type"),
             models.Index(fields=["run_id", "occurred_at"], name="event_by_run"),
+            # What retention looks for every hour: results that said the same as before.
+            models.Index(
+                fields=["occurred_at"],
+                condition=Q(origin=EventOrigin.SWEEP, changed=False),
+                name="unchanged_results",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -14,17 +14,35 @@ from identity.models import IngestSource
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a file was read; `fingerprint` is the file's, also where several share it."""
+    """How far a file was read; `fingerprint` is the file's, also where several share it.
+
+    Lines before `pruned_to`, of `pruned_until` at the latest, were counted and forgotten since.
+    """
 
     source_id: int
     fingerprint: str
     name: str
     offset: int
     last_read: str
+    pruned_to: int = 0
+    pruned_until: datetime | None = None
 
     @property
     def fits(self) -> tuple[int, str]:
         return self.offset, self.last_read
+
+
+def was_pruned(offset: int, at: datetime | None, positions: Sequence[Position]) -> bool:
+    """Whether a line that stands here in its file was counted so long ago that its event is gone.
+
+    `at` is the line's own time. What is written anew into a file that was truncated is younger.
+    """
+    return any(
+        offset < position.pruned_to
+        and position.pruned_until is not None
+        and (at is None or at <= position.pruned_until)
+        for position in positions
+    )
 
 
 def positions_of(fingerprint: str) -> list[Position]:
@@ -76,4 +94,12 @@ def posted_source(place: Place, now: datetime) -> int:
 
 
 def _position(row: IngestSource, fingerprint: str) -> Position:
-    return Position(row.pk, fingerprint, row.name, row.offset, row.last_read)
+    return Position(
+        row.pk,
+        fingerprint,
+        row.name,
+        row.offset,
+        row.last_read,
+        row.pruned_to,
+        row.pruned_until,
+    )

@@ -92,6 +92,21 @@ def _piling_up() -> Iterator[CheckMessage]:
             )
 
 
+@register()
+def retention_settings(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    """A day at least is kept, and no change is forgotten before what merely repeats it."""
+    passes, changes = settings.WATCHDOG_KEEP_PASSES_DAYS, settings.WATCHDOG_KEEP_CHANGES_DAYS
+    if 1 <= passes <= changes <= 36_500:
+        return []
+    return [
+        Error(
+            f"Results would be kept for {passes} days and changes for {changes}.",
+            hint="Let 1 <= WATCHDOG_KEEP_PASSES_DAYS <= WATCHDOG_KEEP_CHANGES_DAYS <= 36500.",
+            id="watchdog.E007",
+        )
+    ]
+
+
 @register(Tags.security, deploy=True)
 def public_status(app_configs: Apps, **_: Any) -> list[CheckMessage]:
     if not settings.WATCHDOG_PUBLIC_STATUS:

@@ -51,6 +51,10 @@ else:
 
 WATCHDOG_PUBLIC_STATUS = env.bool("WATCHDOG_PUBLIC_STATUS", default=not PRODUCTION)
 
+# Days to keep results that say what the one before said, and everything else.
+WATCHDOG_KEEP_PASSES_DAYS = env.int("WATCHDOG_KEEP_PASSES_DAYS", default=7)
+WATCHDOG_KEEP_CHANGES_DAYS = env.int("WATCHDOG_KEEP_CHANGES_DAYS", default=400)
+
 INSTALLED_APPS = [
     "unfold",
     "django.contrib.admin",
@@ -203,6 +207,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "watchdog_project.tasks.reap_stale_locks",
         "schedule": timedelta(seconds=15),
         "options": {"expires": 14},
+    },
+    "retention": {
+        "task": "watchdog_project.tasks.prune_history",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 3300},
     },
 }
 

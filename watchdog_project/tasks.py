@@ -11,12 +11,14 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 from celery import shared_task
+from django.conf import settings
 
+from identity import retention
 from identity.sweep import sweep
 from locks.jobs import prune_job_history
 from locks.services import reap_expired
 from watchdog_project.handover import tenure_facts
-from watchdog_project.heartbeat import REAP, SWEEP, beat
+from watchdog_project.heartbeat import PRUNE, REAP, SWEEP, beat
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,12 @@ def reap_stale_locks() -> None:
     beat(REAP, _reap)
 
 
+@shared_task(name=PRUNE)
+def prune_history() -> None:
+    """Forget results and evidence that were kept as long as the settings say."""
+    beat(PRUNE, _prune)
+
+
 def _sweep(now: datetime) -> None:
     identities = sweep(now, tenure_facts)
     seen = Counter(str(identity.status) for identity in identities)
@@ -47,3 +55,21 @@ def _reap(now: datetime) -> None:
     for lock in reap_expired():
         logger.warning("The lease of %s, held by run %s, had expired.", lock, lock.run_id)
     prune_job_history(now - JOB_HISTORY)
+
+
+def _prune(now: datetime) -> None:
+    keep = retention.Keep(
+        passes=timedelta(days=settings.WATCHDOG_KEEP_PASSES_DAYS),
+        changes=timedelta(days=settings.WATCHDOG_KEEP_CHANGES_DAYS),
+    )
+    pruned = retention.prune_history(now, keep)
+    logger.info(
+        "Forgot %s unchanged results, %s events, %s ended violations, %s samples of lines that "
+        "could not be read and %s runs.%s",
+        pruned.passes,
+        pruned.events,
+        pruned.violations,
+        pruned.errors,
+        pruned.runs,
+        "" if pruned.finished else " There is more; the next run goes on.",
+    )

@@ -144,6 +144,12 @@ def test_runs_that_could_pile_up_are_refused(options: dict[str, int]) -> None:
         assert ids() == {"watchdog.E005"}
 
 
+@pytest.mark.parametrize(("passes", "changes"), [(0, 400), (7, 6), (7, 40_000)])
+def test_a_retention_that_makes_no_sense_is_refused(passes: int, changes: int) -> None:
+    with override_settings(WATCHDOG_KEEP_PASSES_DAYS=passes, WATCHDOG_KEEP_CHANGES_DAYS=changes):
+        assert ids() == {"watchdog.E007"}
+
+
 @pytest.mark.parametrize("word", ["True", "1"])
 def test_a_transaction_around_each_request_is_refused(tmp_path: Path, word: str) -> None:
     environment = complete(tmp_path)

@@ -20,7 +20,7 @@ from locks.models import LockRecord, LockState, Tenure
 from watchdog_project import tasks
 from watchdog_project.celery import app
 from watchdog_project.handover import resolve_market
-from watchdog_project.heartbeat import REAP, SWEEP, beat
+from watchdog_project.heartbeat import PRUNE, REAP, SWEEP, beat
 from watchdog_project.models import TaskHeartbeat
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,10 +42,10 @@ def es_is_executed(instruments: None) -> None:
     acquire_lease(asked, resolve_market)
 
 
-def test_both_tasks_are_found_under_the_names_of_the_schedule() -> None:
+def test_the_tasks_are_found_under_the_names_of_the_schedule() -> None:
     app.loader.import_default_modules()
 
-    assert {SWEEP, REAP} <= set(app.tasks)
+    assert {SWEEP, REAP, PRUNE} <= set(app.tasks)
 
 
 def test_a_task_that_the_web_process_sends_goes_to_our_broker() -> None:
@@ -170,3 +170,21 @@ def test_a_task_that_another_process_is_at_leaves_it_to_that_one(
 
     assert not TaskHeartbeat.objects.filter(task=SWEEP).exists()
     assert "did not run: sweep_identity is held by run" in caplog.text
+
+
+def test_retention_forgets_what_the_settings_say(
+    es_is_executed: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks.sweep_identity.apply().get()
+    tasks.sweep_identity.apply().get()
+    IdentityEvent.objects.update(occurred_at=timezone.now() - timedelta(days=8))
+    assert IdentityEvent.objects.filter(changed=False).exists()
+
+    tasks.prune_history.apply().get()
+
+    assert not IdentityEvent.objects.filter(changed=False).exists()
+    assert IdentityEvent.objects.filter(changed=True).exists()
+    heartbeat = TaskHeartbeat.objects.get(task=PRUNE)
+    assert heartbeat.interval == 3600
+    assert heartbeat.finished_at is not None
+    assert "Forgot 1 unchanged results, 0 events" in caplog.text
