@@ -77,7 +77,7 @@ class Faults:
 def count(history: History, tenures: Sequence[TenureFact]) -> Counts:
     counts = Counts(refusals=history.refusals.total(), acts=history.acts)
     counts.verified.update(line["ok"] for line in history.verified)
-    counts.faults.update(line["fault"] for line in history.faults)
+    counts.faults.update(line["fault"] for line in history.faults if not line.get("counted"))
     said = {(line["lock"], line["token"]): line["how"] for line in history.ended}
     counts.faults.update(how for how in said.values() if how not in (CLEAN, "lost"))
     grants: dict[tuple[str, int], dict[str, Any]] = {

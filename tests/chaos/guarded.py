@@ -147,9 +147,11 @@ class Slot:
                 if not kills:
                     pause = self._random.uniform(0.3, 4) * self._configuration["ttl"]
                     self._wake.append((at + pause, process))
-        # The robot of a guard is known by its run, which only it knows itself.
-        for process in [*targets["guard"], *below]:
-            record.write("fault", fault=names[target], at=at, until=at, pid=process.pid, run=None)
+        # The robot of a guard is known by its run, which only it knows itself: a line for each
+        # process, of which the first one counts.
+        for position, process in enumerate([*targets["guard"], *below]):
+            fault = {"fault": names[target], "at": at, "until": at, "pid": process.pid}
+            record.write("fault", **fault, run=None, counted=position > 0)
 
 
 def main(file: str) -> None:

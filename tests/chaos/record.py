@@ -9,7 +9,8 @@ ended     lock, token, who, at, how   what the holder says of its own end
 verified  lock, token, asked, answered, ok
 renewed   lock, token, sent, answered, ttl
 waited    lock, since, until, granted
-fault     fault, at, until, pid, run  what was done, and to whom where it was one
+fault     fault, at, until, pid, run  what was done, and to whom where it was one; `counted` where
+                                      another line tells of the same stroke
 refused   code                        counted, not judged
 """
 
