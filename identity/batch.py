@@ -154,7 +154,7 @@ def _record(
     tenures: TenureFacts | None,
 ) -> None:
     results.apply_reports(new, now)
-    recorded = ledger.record(new, place, name)
+    recorded = ledger.record(new, place, name, markets.lexicon.digest)
     results.keep_reports(new)
     sights = sights_of(new, place)
     to_judge = set(recorded.to_judge)

@@ -42,12 +42,15 @@ def run_fact(run: RobotRun, *, guard: bool = False) -> RunFact:
     )
 
 
-def record(admitted: Sequence[Admitted], place: Place, source_name: str) -> Recorded:
-    """Bring runs, claims, streams and watched markets up to what these new events say."""
+def record(admitted: Sequence[Admitted], place: Place, source_name: str, registry: str) -> Recorded:
+    """Bring runs, claims, streams and watched markets up to what these new events say.
+
+    `registry` is the digest of the one that they were judged by.
+    """
     recorded = Recorded()
     if not admitted:
         return recorded
-    recorded.runs = _record_runs(admitted, place)
+    recorded.runs = _record_runs(admitted, place, registry)
     claims = _record_claims(admitted, recorded)
     streams = _record_streams(admitted, recorded)
     sightings = _sightings(admitted, source_name, recorded, claims, streams)
@@ -55,7 +58,7 @@ def record(admitted: Sequence[Admitted], place: Place, source_name: str) -> Reco
     return recorded
 
 
-def _record_runs(admitted: Sequence[Admitted], place: Place) -> dict[str, RobotRun]:
+def _record_runs(admitted: Sequence[Admitted], place: Place, registry: str) -> dict[str, RobotRun]:
     by_run: dict[str, list[Admitted]] = defaultdict(list)
     for one in admitted:
         by_run[one.run_id].append(one)
@@ -67,6 +70,7 @@ def _record_runs(admitted: Sequence[Admitted], place: Place) -> dict[str, RobotR
             log=place.log,
             first_seen_at=min(one.at for one in events),
             last_seen_at=min(one.at for one in events),
+            judged_by=registry,
         )
         for run_id, events in by_run.items()
         if run_id not in rows
@@ -76,9 +80,19 @@ def _record_runs(admitted: Sequence[Admitted], place: Place) -> dict[str, RobotR
         rows = _locked_runs(by_run, place)
     for run_id, events in by_run.items():
         _update_run(rows[run_id], events, place)
+        if rows[run_id].judged_by != registry:
+            rows[run_id].judged_by = ""
     update_rows(
         rows.values(),
-        ["host", "account", "first_seen_at", "last_seen_at", "started_at", "stopped_at"],
+        [
+            "host",
+            "account",
+            "first_seen_at",
+            "last_seen_at",
+            "started_at",
+            "stopped_at",
+            "judged_by",
+        ],
     )
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -28,6 +29,12 @@ class Lexicon:
     @property
     def canonicals(self) -> frozenset[str]:
         return frozenset(self.canonical_of.values())
+
+    @property
+    def digest(self) -> str:
+        """What tells this registry from another; 16 characters."""
+        said = repr(sorted(self.canonical_of.items()))
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def product(self, name: str) -> Product | None:
         """The product a name stands for in any notation, or None: it is never guessed."""

@@ -118,6 +118,12 @@ class RobotRun(models.Model):
     last_seen_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     stopped_at = models.DateTimeField(null=True, blank=True, help_text="it said so: a clean stop")
+    judged_by = models.CharField(
+        max_length=16,
+        blank=True,
+        default="",
+        help_text="the registry that judged all it said",
+    )
 
     class Meta:
         constraints = [

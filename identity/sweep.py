@@ -18,6 +18,7 @@ from identity.ledger import run_fact
 from identity.liveness import TRAILING_LINES, one_executor
 from identity.models import RobotRun, WatchedMarket
 from identity.registry import load_markets
+from identity.rejudging import rejudge_runs
 from identity.results import publish
 from identity.robotlog import bounded
 from identity.status import MarketIdentity, market_identities
@@ -34,6 +35,7 @@ def sweep(now: datetime, tenures: TenureFacts) -> list[MarketIdentity]:
     """
     _record_leases(list(tenures(now - TENURES_SINCE)))
     markets = load_markets()
+    rejudge_runs(markets, now)
     pairs = sorted(
         WatchedMarket.objects.filter(forgotten_at__isnull=True).values_list("market", "scope")
     )
