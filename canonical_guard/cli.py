@@ -80,6 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--stop-on-kill-switch", action="store_true", help="stop the command on a kill switch"
     )
+    run.add_argument(
+        "--kill-switch-file",
+        metavar="F",
+        help="for --host-only: no orders unless this file says `released`",
+    )
     status = actions.add_parser(
         "status", help="who holds the locks of this host", allow_abbrev=False
     )
@@ -106,6 +111,7 @@ def _run(options: argparse.Namespace, command: list[str]) -> int:
             project_root=options.project_root,
             host_only=options.host_only,
             run_id=None,
+            kill_switch_file=options.kill_switch_file,
         )
         _say("PROJECT_ROOT", f"Lock files are below {wanted.root}.")
     except GuardError as exc:

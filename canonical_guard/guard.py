@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,7 @@ from canonical_guard.hostlock import ALLOW_NETWORK_VARIABLE
 from canonical_guard.keeper_link import DEFAULT_KILL_GRACE, KeeperLink, errand_for
 from canonical_guard.project_root import project_root as chosen_root
 from canonical_guard.renewals import Renewals
+from canonical_guard.switch_file import KillSwitchFile
 from canonical_guard.taking import Report, Wanted, chosen_run_id, take_market
 
 _KEEPER_STARTS_WITHIN = 10.0
@@ -38,6 +40,7 @@ def wanted_market(
     project_root: str | os.PathLike[str] | None,
     host_only: bool,
     run_id: str | None,
+    kill_switch_file: str | os.PathLike[str] | None = None,
 ) -> Wanted:
     """What to ask for, by arguments and environment.
 
@@ -45,6 +48,10 @@ def wanted_market(
     """
     if host_only and server is not None:
         raise InvalidConfiguration("Host-only means without a server; name one or the other.")
+    if kill_switch_file is not None and not host_only:
+        raise InvalidConfiguration(
+            "A kill switch file is for host-only; with a server its own kill switch counts."
+        )
     server = server or os.environ.get("WATCHDOG_URL") or None
     api_key = api_key or os.environ.get("WATCHDOG_API_KEY") or None
     if not host_only and server is None:
@@ -66,7 +73,17 @@ def wanted_market(
         api_key=None if host_only else api_key,
         account=account,
         allow_network=os.environ.get(ALLOW_NETWORK_VARIABLE) == "1",
+        kill_switch=_switch_file(kill_switch_file),
     )
+
+
+def _switch_file(path: str | os.PathLike[str] | None) -> KillSwitchFile | None:
+    if path is None:
+        return None
+    if not os.fspath(path):
+        raise InvalidConfiguration("The kill switch file needs a name.")
+    # The robot may change its working directory.
+    return KillSwitchFile(Path(path).absolute())
 
 
 class Guard:
@@ -78,9 +95,11 @@ class Guard:
 
     When the market is lost, `on_lost()` is called from another thread, at stop time or as soon as
     it is known; at kill time this process ends itself with status 70. A robot that takes care of
-    that itself says `end_process_when_lost=False`. With `observe` nothing is ever refused: what
-    would have happened is reported, to `report(event, sentence)` or else to the log
-    `canonical_guard`.
+    that itself says `end_process_when_lost=False`.
+
+    `kill_switch_file`, for host-only, is read by every `check()`: anything but the word `released`
+    in it means no orders. With `observe` nothing is ever refused: what would have happened is
+    reported, to `report(event, sentence)` or else to the log `canonical_guard`.
     """
 
     def __init__(
@@ -96,6 +115,7 @@ class Guard:
         on_lost: Callable[[], object] | None = None,
         run_id: str | None = None,
         end_process_when_lost: bool = True,
+        kill_switch_file: str | os.PathLike[str] | None = None,
         report: Report | None = None,
     ) -> None:
         self._market = market
@@ -105,6 +125,7 @@ class Guard:
             "account": account,
             "project_root": project_root,
             "host_only": host_only,
+            "kill_switch_file": kill_switch_file,
         }
         self._observe = observe
         self._on_lost = on_lost

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from canonical_guard.lease import Lease
 
 INTACT_EVERY = 5.0
+SWITCH_FILE_EVERY = 0.5
 
 
 def _nobody(*_: object) -> None:
@@ -41,11 +42,12 @@ class Renewals:
     def __init__(self, held: HeldMarket) -> None:
         self.held = held
         self.lost: str | None = None
-        self.kill_switch_engaged = False
+        self._engaged_because: str | None = None
         self.on_renewed: Callable[[float], object] = _nobody
         self.on_lost: Callable[[str], object] = _nobody
         self.on_kill_switch: Callable[[bool], object] = _nobody
         self.renewed_at = math.inf if held.lease is None else held.lease.grant.asked_at
+        self._look_every = INTACT_EVERY if held.kill_switch is None else SWITCH_FILE_EVERY
         self._owner = os.getpid()
         self._losing = threading.Lock()
         self._wake = threading.Event()
@@ -95,8 +97,8 @@ class Renewals:
         self._look()
         if self.lost is not None:
             raise LeaseLost(self.lost)
-        if self.kill_switch_engaged:
-            raise KillSwitchEngaged("The kill switch is engaged: no orders.")
+        if why := self._kill_switch():
+            raise KillSwitchEngaged(why)
 
     def lose(self, sentence: str) -> None:
         """It is over for good; the renewing thread tells the listener."""
@@ -123,7 +125,9 @@ class Renewals:
             self._refresh_record()
             if lease is not None and clock.now() >= due:
                 due = self._renew(lease)
-            until = min(due, self.stop_at, clock.now() + INTACT_EVERY)
+            if self.held.kill_switch is not None:
+                self._hear_kill_switch(self.held.kill_switch.engaged_because())
+            until = min(due, self.stop_at, clock.now() + self._look_every)
             self._wake.wait(max(until - clock.now(), 0.0))
 
     def _look(self) -> None:
@@ -151,10 +155,20 @@ class Renewals:
         if self.lost is None and not self._over.is_set():
             self.renewed_at = renewal.sent_at
             self.on_renewed(renewal.sent_at)
-            if renewal.kill_switch_active != self.kill_switch_engaged:
-                self.kill_switch_engaged = renewal.kill_switch_active
-                self.on_kill_switch(renewal.kill_switch_active)
+            engaged = "The kill switch is engaged: no orders."
+            self._hear_kill_switch(engaged if renewal.kill_switch_active else None)
         return renewal.sent_at + terms.renew_every
+
+    def _kill_switch(self) -> str | None:
+        """Why no orders may be sent: the file as it is now, or the authority's last word."""
+        switch = self.held.kill_switch
+        return self._engaged_because if switch is None else switch.engaged_because()
+
+    def _hear_kill_switch(self, engaged_because: str | None) -> None:
+        was_engaged, is_engaged = self._engaged_because is not None, engaged_because is not None
+        self._engaged_because = engaged_because
+        if was_engaged != is_engaged:
+            self.on_kill_switch(is_engaged)
 
     def _refresh_record(self) -> None:
         try:

@@ -17,12 +17,14 @@ from canonical_guard.errors import (
     CanonicalMarketAlreadyActive,
     GuardError,
     InvalidConfiguration,
+    KillSwitchEngaged,
     LockAuthorityUnavailable,
     Unanswered,
     UnknownInstrument,
 )
 from canonical_guard.hostlock import HostLock, told_of
 from canonical_guard.record import FoundRecord, LockFileRecord
+from canonical_guard.switch_file import KillSwitchFile
 
 if TYPE_CHECKING:
     from canonical_guard.client import Authority
@@ -34,7 +36,7 @@ Report = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a robot asks for; `server` is None for host-only."""
+    """What a robot asks for; `server` is None for host-only, which alone has a kill switch file."""
 
     symbol: str
     run_id: str
@@ -43,6 +45,7 @@ class Wanted:
     api_key: str | None = None
     account: str | None = None
     allow_network: bool = False
+    kill_switch: KillSwitchFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class HeldMarket:
     host_lock: HostLock
     lease: Lease | None
     found_stale: bool
+    kill_switch: KillSwitchFile | None = None
 
     @property
     def takeover(self) -> bool:
@@ -134,10 +138,12 @@ def take_market(wanted: Wanted, report: Report) -> HeldMarket:
 
             lease = acquire(authority, _request(wanted, product, lock))
         lock.settle(_settled(record, lease), note_stale)
+        if wanted.kill_switch is not None and (why := wanted.kill_switch.engaged_because()):
+            raise KillSwitchEngaged(why)
     except BaseException:
         HeldMarket(wanted.run_id, product, lock, lease, bool(stale)).release_unused(_silent)
         raise
-    held = HeldMarket(wanted.run_id, product, lock, lease, bool(stale))
+    held = HeldMarket(wanted.run_id, product, lock, lease, bool(stale), wanted.kill_switch)
     report("CANONICAL_MARKET_LOCK_ACQUIRED", held.sentence())
     return held
 
