@@ -68,7 +68,6 @@ def link_to_list(model: str, text: str, **filters: str | int) -> str:
     return format_html('<a href="{}?{}">{}</a>', address, urlencode(filters), text)
 
 
-@admin.register(LockRecord)
 class LockRecordAdmin(EvidenceAdmin):
     list_display = (
         "name",
@@ -218,7 +217,6 @@ class LockEventAdmin(EvidenceAdmin):
         return lookup in {"scope", "kind", "name"} or super().lookup_allowed(lookup, value, request)
 
 
-@admin.register(KillSwitch)
 class KillSwitchAdmin(EvidenceAdmin):
     list_display = ("shown_market", "shown_engaged", "reason", "changed_by", "changed_at")
     ordering = ("market",)

@@ -46,7 +46,6 @@ class ViolationState(admin.SimpleListFilter):
         return queryset
 
 
-@admin.register(Violation)
 class ViolationAdmin(EvidenceAdmin):
     list_display = (
         "code",
@@ -160,7 +159,6 @@ class ResultInline(TabularInline):
         return False
 
 
-@admin.register(WatchedMarket)
 class WatchedMarketAdmin(EvidenceAdmin):
     list_display = (
         "shown_market",

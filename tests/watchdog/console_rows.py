@@ -106,17 +106,29 @@ def a_violation(market: str = "ES", *, now: datetime) -> Violation:
     )
 
 
+def a_stream(now: datetime | None = None) -> RobotRun:
+    """ES1 of the run that executes ES."""
+    now = now or timezone.now()
+    run, _ = RobotRun.objects.get_or_create(
+        run_id=RUN,
+        defaults={"host": "trader-1", "first_seen_at": now, "last_seen_at": now},
+    )
+    Stream.objects.get_or_create(
+        run=run,
+        stream_id="ES1",
+        defaults={"market": "ES", "first_seen_at": now, "last_seen_at": now},
+    )
+    return run
+
+
 def what_robots_said(now: datetime) -> None:
     folder = LogFolder.objects.create(path="/var/robots/logs", scanned_at=now)
     source = IngestSource.objects.create(
         folder=folder, name="/var/robots/logs/robot_MES.jsonl", fingerprint="f1", accepted=1
     )
-    run = RobotRun.objects.create(run_id=RUN, host="trader-1", first_seen_at=now, last_seen_at=now)
+    run = a_stream(now)
     Claim.objects.create(
         run=run, market="ES", execution_instrument="MES", first_at=now, last_at=now
-    )
-    Stream.objects.create(
-        run=run, stream_id="ES1", market="ES", first_seen_at=now, last_seen_at=now
     )
     IdentityEvent.objects.create(
         identity_key="k1",

@@ -10,6 +10,7 @@ from django.template import RequestContext
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, reverse
 
+from watchdog_project.authentication import OPERATE
 from watchdog_project.badge import LOOKS, badge_of
 
 register = template.Library()
@@ -22,12 +23,14 @@ def watchdog_badge(context: RequestContext) -> dict[str, Any]:
     badge = badge_of(request)
     user = getattr(request, "user", None)
     logged_in = bool(user and user.is_active and user.is_staff)
+    may_operate = bool(logged_in and user and user.has_perm(OPERATE))
     return {
         "badge": badge,
         "looks": LOOKS.values(),
         "logged_in": logged_in,
         "violations_url": _address("admin:identity_violation_changelist", "?state=open"),
         "kill_switch_url": _address("admin:locks_killswitch_changelist"),
+        "stop_url": _address("admin:locks_killswitch_engage") if may_operate else "",
         "poll_url": reverse("watchdog-status" if logged_in else "admin:login"),
         "poll_kind": "status" if logged_in else "page",
         "noscript_css": static("watchdog/noscript.css"),

@@ -137,11 +137,17 @@
 
         /** `active` is true, false, or null where it cannot be read, which counts as engaged. */
         switched(active) {
-            if (this.killSwitch) {
-                this.killSwitch.hidden = active === false;
-                this.killSwitch.querySelector('[data-wd="kill-switch"]').textContent =
-                    active === null ? "UNREADABLE" : "ENGAGED";
+            const chip = this.killSwitch;
+            if (!chip) {
+                return;
             }
+            const engaged = active !== false;
+            const { switchesUrl, stopUrl } = chip.dataset;
+            chip.dataset.engaged = engaged ? "yes" : "no";
+            chip.hidden = !engaged && !stopUrl;
+            chip.href = engaged || !stopUrl ? switchesUrl : stopUrl;
+            chip.querySelector('[data-wd="kill-switch"]').textContent =
+                active === null ? "UNREADABLE" : "ENGAGED";
         }
 
         /** The tab's icon, drawn from the page itself: a dead server could not send one. */
