@@ -191,7 +191,7 @@ def _start(errand: wire.Errand, command: list[str]) -> tree.RobotTree:
     renewed_at, stop_after = errand.renewed_at, errand.stop_after
     if renewed_at is not None and stop_after is not None and clock.now() >= renewed_at + stop_after:
         raise TimeoutError("the lease was too old before the robot could start")
-    return tree.start_robot(command, dies_with_keeper=errand.ends_robot)
+    return tree.start_robot(command, dies_with_keeper=errand.ends_robot, held=errand.descriptor)
 
 
 def _listen(keeper: Keeper, messages: Iterator[Message]) -> None:

@@ -48,6 +48,8 @@ if sys.platform == "win32":
         return None
 
 else:
+    from canonical_guard.warden import Warden
+
     _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
     def _prctl(option: int, value: int) -> None:
@@ -106,8 +108,9 @@ else:
     class RobotTree:
         """The tree that hangs below this process, whose head is the robot `pid`."""
 
-        def __init__(self, pid: int) -> None:
+        def __init__(self, pid: int, warden: Warden | None = None) -> None:
             self.pid = pid
+            self._warden = warden
             self.returncode: int | None = None
 
         def is_gone(self) -> bool:
@@ -118,6 +121,7 @@ else:
                     # As a sub-reaper, to have no child is to have no descendant.
                     return self._adopts_all() or not self._group_is_there()
                 if pid == 0:
+                    self._dismiss_warden()
                     return False
                 if pid == self.pid:
                     self.returncode = os.waitstatus_to_exitcode(status)
@@ -141,6 +145,13 @@ else:
                 if process.group != self.pid or self.returncode is not None:
                     _signal(process, signum)
 
+        def _dismiss_warden(self) -> None:
+            """Where it is the last one left; it ends by itself, and then is_gone sees it."""
+            if self._warden is None or self.returncode is None:
+                return
+            if self._warden.is_alone() or not self._adopts_all():
+                self._warden.dismiss()
+
         def _adopts_all(self) -> bool:
             return sys.platform == "linux"
 
@@ -158,12 +169,18 @@ else:
         return RobotTree(pid)
 
     def start_robot(
-        command: list[str], *, dies_with_keeper: bool, environment: Mapping[str, str] | None = None
+        command: list[str],
+        *,
+        dies_with_keeper: bool,
+        held: int = -1,
+        environment: Mapping[str, str] | None = None,
     ) -> RobotTree:
         """Start the robot in a process group of its own; raises OSError where it cannot start.
 
-        On Linux `dies_with_keeper` has the kernel kill it when the calling *thread* ends, which
-        therefore must be the main one. Call it while there is only that thread.
+        With `dies_with_keeper` a warden ends the group when the calling process is killed, and
+        on Linux the kernel ends the robot itself with the calling *thread*, which therefore must
+        be the main one. The warden keeps the descriptor `held` open. Call it while there is only
+        that thread.
         """
         keeper = os.getpid()
 
@@ -175,7 +192,7 @@ else:
 
         options: dict[str, Any] = {"preexec_fn": tie_to_keeper, "process_group": 0}
         robot = subprocess.Popen(command, env=environment, **options)
-        tree = RobotTree(robot.pid)
+        tree = RobotTree(robot.pid, Warden.start(robot.pid, held) if dies_with_keeper else None)
         # The tree reaps it; Popen need not know.
         robot.returncode = 0
         return tree

@@ -94,9 +94,16 @@ if sys.platform == "win32":
             _kernel.TerminateJobObject(self._job, 1)
 
     def start_robot(
-        command: list[str], *, dies_with_keeper: bool, environment: Mapping[str, str] | None = None
+        command: list[str],
+        *,
+        dies_with_keeper: bool,
+        held: int = -1,
+        environment: Mapping[str, str] | None = None,
     ) -> RobotTree:
-        """Start the robot in a process group and a job of its own; raises OSError."""
+        """Start the robot in a process group and a job of its own; raises OSError.
+
+        `held` is for systems whose locks pass to children.
+        """
         job = _checked(_kernel.CreateJobObjectW(None, None))
         limits = _ExtendedLimits()
         limits.basic.limit_flags = _KILL_ON_JOB_CLOSE if dies_with_keeper else 0

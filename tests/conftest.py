@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.server import Server, Template
 
 MEASURED = "measured"
+# A loaded machine is slow, not wrong.
+settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded")
 DATABASE_FIXTURES = {"db", "transactional_db", "live_server", "server", "server_template"}
 
 

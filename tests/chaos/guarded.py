@@ -97,7 +97,7 @@ class Slot:
         seconds = str(chance.uniform(0.1, 2) * ttl)
         root = Path(self._configuration["folder"]) / chance.choice(["host-0", "host-1"])
         symbol, lock = chance.choice(self._configuration["markets"])
-        ways = chance.choice(["-", "-", "stubborn", "detached"])
+        ways = chance.choice(["-", "stubborn", "family", "detached"])
         is_library = chance.random() < 0.5
         self._may_lose_both = not is_library and ways != "detached"
         record = self._configuration["record"]

@@ -41,6 +41,13 @@ CASES = [
     KeeperCase(
         "leaves_the_robot_untied", "stubborn", 60, guard=signal.SIGKILL, keeper=signal.SIGKILL
     ),
+    KeeperCase(
+        "leaves_the_group_unwatched",
+        "stubborn family",
+        60,
+        guard=signal.SIGKILL,
+        keeper=signal.SIGKILL,
+    ),
 ]
 
 

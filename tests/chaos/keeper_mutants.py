@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from canonical_guard import tree
 from canonical_guard.keeper import Keeper
+from canonical_guard.warden import Warden
 
 
 def waits_for_the_guard() -> None:
@@ -42,6 +43,11 @@ def leaves_the_robot_untied() -> None:
     tree.start_robot = start_robot  # type: ignore[assignment]
 
 
+def leaves_the_group_unwatched() -> None:
+    """Its own death ends the robot's first process alone."""
+    Warden.start = classmethod(lambda cls, group, held: None)  # type: ignore[assignment]
+
+
 MUTANTS = {
     mutant.__name__: mutant
     for mutant in (
@@ -49,6 +55,7 @@ MUTANTS = {
         leaves_grandchildren,
         asks_only,
         leaves_the_robot_untied,
+        leaves_the_group_unwatched,
     )
 }
 

@@ -1,7 +1,8 @@
 """A robot in any language: it never asks anybody whether it may, and acts all the time.
 
-Arguments: the record, the lock's name, the ways that it has (any of: stubborn, detached), seconds
-to live, the status to end with. A child of it in a session of its own (detached) acts as well.
+Arguments: the record, the lock's name, the ways that it has (any of: stubborn, family, detached),
+seconds to live, the status to end with. A child of it in its own process group (family) or in a
+session of its own (detached) acts as well, and longer.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def main(record: str, lock: str, ways: str, seconds: float, status: int) -> None
         through="canonical_guard run",
     )
     until = now() + seconds
-    if "detached" in ways and os.fork() == 0:
-        os.setsid()
+    if ("detached" in ways or "family" in ways) and os.fork() == 0:
+        if "detached" in ways:
+            os.setsid()
         until += 60
     while now() < until and not asked_to_stop:
         write("act", at=now())

@@ -16,8 +16,8 @@ from tests.chaos.scaled_server import ScaledServer, tenures_of, wall_offset
 from tests.server import Template
 
 TTL = 3.0
-KEPT = ["ES", "NQ", "RTY", "YM"]
-NOT_KEPT = ["CL", "NG", "GC", "SI"]
+KEPT = ["ES", "NQ", "RTY", "YM", "HG"]
+NOT_KEPT = ["CL", "NG", "GC", "SI", "PL"]
 
 
 @pytest.fixture

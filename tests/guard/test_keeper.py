@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from canonical_guard.oslock import is_held
 from tests.guard.authority import TERMS, LockAuthority
 from tests.guard.conftest import Robots, eventually, is_running
 
@@ -105,6 +106,45 @@ def test_a_robot_dies_when_guard_and_keeper_are_killed_together(robots: Robots) 
     keeper.kill()
     os.kill(run.pid, signal.SIGKILL)
     assert eventually(lambda: not is_running(robot), 2)
+
+
+def family(tmp_path: Path) -> tuple[list[str], Path]:
+    """A robot that leaves the work to a child in its own group, which only SIGKILL ends."""
+    child = tmp_path / "child.pid"
+    ignore = 'trap "" TERM HUP INT'
+    work = f"sh -c '{ignore}; echo $$ > {child}; while :; do sleep 0.1; done' & {ignore}; wait"
+    return ["sh", "-c", work], child
+
+
+def test_the_robots_whole_group_dies_when_guard_and_keeper_are_killed_together(
+    robots: Robots, root: Path, tmp_path: Path
+) -> None:
+    command, child = family(tmp_path)
+    run, robot = robots.trading(*command)
+    assert eventually(lambda: child.exists() and child.read_text().strip())
+    robots.remember(run)
+    keeper = run.keeper()
+    os.kill(run.pid, signal.SIGSTOP)
+    keeper.kill()
+    os.kill(run.pid, signal.SIGKILL)
+    assert eventually(lambda: not is_running(int(child.read_text())), 2)
+    assert not is_running(robot)
+    assert eventually(lambda: not is_held(root / "runtime_locks" / ".canonical_ES.guard"), 2)
+
+
+def test_a_stopped_group_dies_as_well_when_guard_and_keeper_are_killed_together(
+    robots: Robots, tmp_path: Path
+) -> None:
+    command, child = family(tmp_path)
+    run, robot = robots.trading(*command)
+    assert eventually(lambda: child.exists() and child.read_text().strip())
+    robots.remember(run)
+    keeper = run.keeper()
+    os.killpg(robot, signal.SIGSTOP)
+    os.kill(run.pid, signal.SIGSTOP)
+    keeper.kill()
+    os.kill(run.pid, signal.SIGKILL)
+    assert eventually(lambda: not is_running(int(child.read_text())), 2)
 
 
 def test_a_stopped_keeper_is_no_way_to_trade_on(robots: Robots, authority: LockAuthority) -> None:
