@@ -24,9 +24,9 @@ def acquire_lease(request: AcquireRequest, resolve_market: ResolveMarket) -> Gra
 
     Asked again with the same run_id and nonce by the same process, before its first renewal and
     within stop time, it gives the same token again: the first answer may have been lost.
-    Raises LockRefused: UNKNOWN_INSTRUMENT, MAPPING_DRIFT, ACCOUNT_REQUIRED (422),
-    KILL_SWITCH_ACTIVE (423), CANONICAL_MARKET_ALREADY_ACTIVE, ALREADY_LOCKED, LOCK_DELAY,
-    CANONICAL_MARKET_LOCK_LOST (409), LOCK_AUTHORITY_UNAVAILABLE (503).
+    Raises LockRefused: MARKET_NOT_ALLOWED (403), UNKNOWN_INSTRUMENT, MAPPING_DRIFT,
+    ACCOUNT_REQUIRED (422), KILL_SWITCH_ACTIVE (423), CANONICAL_MARKET_ALREADY_ACTIVE,
+    ALREADY_LOCKED, LOCK_DELAY, CANONICAL_MARKET_LOCK_LOST (409), LOCK_AUTHORITY_UNAVAILABLE (503).
     """
     with failing_closed():
         if request.kind == CANONICAL_MARKET:
@@ -90,6 +90,14 @@ def _market_of(
 
 
 def _objection(request: AcquireRequest, market: MarketTerms) -> LockRefused | None:
+    if request.key_markets and market.canonical_instrument not in request.key_markets:
+        return LockRefused(
+            "MARKET_NOT_ALLOWED",
+            403,
+            f"The API key {request.key_prefix} may lock {', '.join(sorted(request.key_markets))} "
+            f"only, and {market.execution_instrument} executes {market.canonical_instrument}.",
+            {"canonical_instrument": market.canonical_instrument},
+        )
     claimed = request.canonical_instrument.strip().upper()
     if claimed != market.canonical_instrument:
         return LockRefused(

@@ -122,7 +122,8 @@ class AcquireView(LockView):
     @extend_schema(request=AcquireBody, responses=GrantAnswer)
     def post(self, request: Request) -> Response:
         body = self.body(AcquireBody, request).validated_data
-        asked = AcquireRequest(**body, key_prefix=request.auth.prefix)  # type: ignore[union-attr]
+        principal: Any = request.auth
+        asked = AcquireRequest(**body, key_prefix=principal.prefix, key_markets=principal.markets)
         return Response(grant_answer(acquire_lease(asked, self.resolver())))
 
 

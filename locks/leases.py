@@ -33,13 +33,15 @@ class AcquireRequest:
 
     Of a canonical market it names the `execution_instrument`, in any notation, and its own opinion
     of the `canonical_instrument`; of any other kind the lock's `name`. `nonce` is 128 random bits
-    in hex, made once per process; `key_prefix` names the API key that the request came with.
+    in hex, made once per process; `key_prefix` names the API key that the request came with, and
+    `key_markets` are the only markets that the key may lock, where there are any.
     """
 
     run_id: str
     nonce: str = field(repr=False)
     key_prefix: str
     host: str
+    key_markets: frozenset[str] = frozenset()
     pid: int | None = None
     boot_id: str = ""
     kind: str = CANONICAL_MARKET

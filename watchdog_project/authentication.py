@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
+from django.utils import timezone
 from rest_framework import authentication, exceptions, permissions
 from rest_framework.request import Request
 
-from watchdog_project.api_keys import Principal, principal_of
+from watchdog_project.api_keys import Principal, known_principal
 from watchdog_project.models import Role
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
         keyword, _, key = header.strip().partition(" ")
         if keyword.lower() != self.keyword.lower():
             return None
-        principal = principal_of(key.strip())
+        principal = known_principal(key.strip(), timezone.now())
         if principal is None:
             raise exceptions.AuthenticationFailed(
-                "This API key is not known, or was revoked: check that it is whole, "
+                "This API key is not known, or is over, or was revoked: check that it is whole, "
                 "<prefix>.<secret>, or ask an operator for a new one.",
                 code="INVALID_API_KEY",
             )

@@ -11,6 +11,15 @@ class Role(models.TextChoices):
     OPERATOR = "operator"
 
 
+class Via(models.TextChoices):
+    """By which door an act came."""
+
+    ADMIN = "admin"
+    API = "api"
+    COMMAND = "command"
+    START = "start"
+
+
 class ApiKey(models.Model):
     """A robot's, reader's or operator's way in. The secret is kept as a hash and shown once."""
 
@@ -18,8 +27,20 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=16, unique=True, editable=False)
     secret_hash = models.CharField(max_length=64, editable=False)
     role = models.CharField(max_length=16, choices=Role, default=Role.ROBOT)
+    markets = models.JSONField(
+        default=list, blank=True, help_text="canonical markets that it may lock; none: all"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    rotated_at = models.DateTimeField(null=True, blank=True)
+    previous_hash = models.CharField(max_length=64, blank=True, default="", editable=False)
+    previous_until = models.DateTimeField(
+        null=True, blank=True, help_text="how long the secret before the last rotation is good"
+    )
+    last_used_at = models.DateTimeField(
+        null=True, blank=True, help_text="to within ten minutes, so that a renewal writes nothing"
+    )
 
     class Meta:
         verbose_name = "API key"
@@ -27,6 +48,29 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"
+
+
+class AuditEntry(models.Model):
+    """A privileged act: who did what, to what, when and why. Written with the act itself.
+
+    Acts on locks and the kill switch are told by LockEvent, those on findings by the finding's own
+    row; here is what has no other row that outlives it.
+    """
+
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=150)
+    via = models.CharField(max_length=16, choices=Via)
+    action = models.CharField(max_length=64)
+    subject = models.CharField(max_length=256)
+    reason = models.TextField(blank=True, default="")
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        indexes = [models.Index(fields=["at"], name="audit_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.subject}"
 
 
 class TaskHeartbeat(models.Model):

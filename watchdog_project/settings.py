@@ -51,6 +51,9 @@ else:
 
 WATCHDOG_PUBLIC_STATUS = env.bool("WATCHDOG_PUBLIC_STATUS", default=not PRODUCTION)
 
+# How long a process relies on a key it has seen, and so how late a revocation may take effect.
+WATCHDOG_KEY_MEMORY_SECONDS = env.float("WATCHDOG_KEY_MEMORY_SECONDS", default=3.0)
+
 # Days to keep results that say what the one before said, and everything else.
 WATCHDOG_KEEP_PASSES_DAYS = env.int("WATCHDOG_KEEP_PASSES_DAYS", default=7)
 WATCHDOG_KEEP_CHANGES_DAYS = env.int("WATCHDOG_KEEP_CHANGES_DAYS", default=400)

@@ -23,7 +23,7 @@ from identity.models import (
 )
 from identity.registry import seed_registry
 from locks.models import KillSwitch, LockEvent, LockEventType, LockRecord, LockState, Tenure
-from watchdog_project.models import TaskHeartbeat
+from watchdog_project.models import AuditEntry, TaskHeartbeat, Via
 
 RUN = "run-4711"
 MESSAGE = "ORDER_SUBMITTED carries no execution instrument"
@@ -154,6 +154,9 @@ def everything(now: datetime | None = None) -> None:
     a_violation(now=now)
     what_robots_said(now)
     KillSwitch.objects.get_or_create(market="")
+    AuditEntry.objects.create(
+        at=now, actor="operator", via=Via.ADMIN, action="API_KEY_CREATED", subject="trader-1"
+    )
     TaskHeartbeat.objects.create(
         task="watchdog_project.tasks.sweep_identity", interval=60, finished_at=now
     )

@@ -33,6 +33,7 @@ EVIDENCE = [
     "locks.lockevent",
     "locks.lockrecord",
     "locks.tenure",
+    "watchdog.auditentry",
     "watchdog.taskheartbeat",
 ]
 
@@ -134,11 +135,53 @@ def test_a_key_is_revoked_after_a_word_on_what_that_does(operator: Client) -> No
     assert "cannot be undone" in asked.content.decode()
     assert principal_of(key) is not None
 
-    operator.post(address)
+    assert operator.post(address, {"reason": " "}).status_code == 200
+    assert principal_of(key) is not None
+    operator.post(address, {"reason": "laptop lost"})
 
     assert principal_of(key) is None
     history = operator.get(f"/admin/watchdog/apikey/{ApiKey.objects.get().pk}/history/")
-    assert "Revoked." in history.content.decode()
+    assert "Revoked: laptop lost" in history.content.decode()
+
+
+def test_a_key_of_the_admin_has_an_end_and_the_markets_it_may_lock(operator: Client) -> None:
+    console_rows.a_registry()
+    form = {
+        "name": "trader-1",
+        "role": "robot",
+        "markets": "MES 03-26, nq",
+        "expires_at_0": "2100-01-01",
+        "expires_at_1": "00:00:00",
+    }
+    add = "/admin/watchdog/apikey/add/"
+
+    unknown = operator.post(add, form | {"markets": "MES, XYZ"}).content.decode()
+    over = operator.post(add, form | {"expires_at_0": "2020-01-01"}).content.decode()
+    made = operator.post(add, form)
+
+    assert "XYZ" in unknown
+    assert "over already" in over
+    assert made.status_code == 200
+    assert "no-store" in made["Cache-Control"]
+    key = ApiKey.objects.get()
+    assert key.markets == ["ES", "NQ"]
+    assert key.expires_at is not None
+    assert key.expires_at.year in (2099, 2100)
+
+
+def test_a_key_is_rotated_and_the_old_secret_has_its_hours(operator: Client) -> None:
+    old = create_api_key("trader-1", Role.ROBOT)
+    address = f"/admin/watchdog/apikey/{ApiKey.objects.get().pk}/rotate/"
+
+    page = operator.post(address, {"reason": "yearly", "grace_hours": "1"})
+
+    shown = re.search(r'id="wd-key"[^>]*>([^<]+)<', page.content.decode())
+    assert shown is not None
+    for key in (old, shown[1]):
+        assert principal_of(key) is not None
+    later = datetime.now(UTC) + timedelta(hours=1, seconds=1)
+    assert principal_of(old, later) is None
+    assert principal_of(shown[1], later) is not None
 
 
 def test_a_reader_cannot_make_or_revoke_keys(reader: Client) -> None:
@@ -147,10 +190,14 @@ def test_a_reader_cannot_make_or_revoke_keys(reader: Client) -> None:
 
     page = reader.get(f"/admin/watchdog/apikey/{pk}/change/").content.decode()
     made = reader.post("/admin/watchdog/apikey/add/", {"name": "mine", "role": "operator"})
-    revoked = reader.post(f"/admin/watchdog/apikey/{pk}/revoke/")
+    revoked = reader.post(f"/admin/watchdog/apikey/{pk}/revoke/", {"reason": "why not"})
+    rotated = reader.post(
+        f"/admin/watchdog/apikey/{pk}/rotate/", {"reason": "why not", "grace_hours": "0"}
+    )
 
     assert "Revoke this key" not in page
-    assert (made.status_code, revoked.status_code) == (403, 403)
+    assert "Rotate this key" not in page
+    assert (made.status_code, revoked.status_code, rotated.status_code) == (403, 403, 403)
     assert principal_of(key) is not None
     assert ApiKey.objects.count() == 1
 

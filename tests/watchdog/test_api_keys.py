@@ -103,5 +103,6 @@ def test_the_list_names_every_key_and_gives_none_away(capsys: pytest.CaptureFixt
     assert "revoked" in lines[0]
     assert lines[0].endswith("desk")
     assert "in force" in lines[1]
+    assert "never used  all markets" in lines[1]
     for key in (first, second):
         assert key.partition(".")[2] not in "\n".join(lines)
