@@ -23,6 +23,8 @@ from identity.liveness import LIVE_FOR, RunFact, is_live, stopped_cleanly
 from identity.models import Claim, RobotRun, Violation, ViolationEnd
 from identity.watching import Pair
 
+PAIRS_A_QUERY = 250
+
 Found = dict[tuple[Pair, str], tuple[Finding, list[Claimant]]]
 
 
@@ -38,13 +40,43 @@ def judge_executors(
     since = min((row.opened_at for row in standing), default=now)
     facts = tenures(since) if tenures is not None else ()
     claimants = _claimants(pairs, now, facts)
-    found: Found = {}
-    for pair, live in claimants.items():
-        evidence = Evidence(markets.lexicon, market_of_claims=pair[0], claimants=live)
-        for finding in duplicate_executor(evidence):
-            found[pair, finding.subject] = finding, live
+    found = _duplicates(claimants, markets)
     changed = _mend(standing, found, claimants, facts, now)
     return changed | _open(standing, found, now)
+
+
+def doubtful_markets(
+    pairs: set[Pair], markets: Markets, now: datetime, facts: Sequence[TenureFact]
+) -> set[Pair]:
+    """Those of these markets that two seem to execute now, or did when it was last looked at.
+
+    `facts` are the tenures that run. Nothing is locked: who acts on it looks again.
+    """
+    several = _with_several(pairs, now, facts)
+    found = _duplicates(_claimants(several, now, facts), markets)
+    return {pair for pair, _ in found} | {(row.market, row.scope) for row in _standing(pairs)}
+
+
+def _with_several(pairs: set[Pair], now: datetime, facts: Sequence[TenureFact]) -> set[Pair]:
+    """The markets with more than one run that may be live: as a rule very few of them."""
+    claims = Claim.objects.filter(run__last_seen_at__gte=now - LIVE_FOR)
+    runs: dict[Pair, set[str]] = defaultdict(set)
+    for market, scope, run_id in claims.values_list("market", "scope", "run__run_id"):
+        runs[market, scope].add(run_id)
+    for fact in facts:
+        if fact.ended_at is None:
+            runs[fact.market, fact.scope].add(fact.run_id)
+    return {pair for pair, names in runs.items() if len(names) > 1 and pair in pairs}
+
+
+def _duplicates(claimants: dict[Pair, list[Claimant]], markets: Markets) -> Found:
+    found: Found = {}
+    for pair, live in claimants.items():
+        if len(live) > 1:
+            evidence = Evidence(markets.lexicon, market_of_claims=pair[0], claimants=live)
+            for finding in duplicate_executor(evidence):
+                found[pair, finding.subject] = finding, live
+    return found
 
 
 def running_lease(fact: TenureFact) -> RunFact:
@@ -73,15 +105,20 @@ def _claimants(
     pairs: set[Pair], now: datetime, facts: Sequence[TenureFact]
 ) -> dict[Pair, list[Claimant]]:
     live: dict[Pair, list[Claimant]] = defaultdict(list)
-    claims = Claim.objects.filter(
-        market__in={market for market, _ in pairs}, run__last_seen_at__gte=now - LIVE_FOR
-    ).select_related("run")
-    for claim in claims:
-        run = run_fact(claim.run)
-        if (claim.market, claim.scope) in pairs and is_live(run, now):
-            live[claim.market, claim.scope].append(
-                Claimant(run, claim.first_at, claim.execution_instrument, claim.fencing_token)
-            )
+    ordered = sorted(pairs)
+    for start in range(0, len(ordered), PAIRS_A_QUERY):
+        asked = set(ordered[start : start + PAIRS_A_QUERY])
+        claims = Claim.objects.filter(
+            market__in={market for market, _ in asked},
+            scope__in={scope for _, scope in asked},
+            run__last_seen_at__gte=now - LIVE_FOR,
+        ).select_related("run")
+        for claim in claims:
+            run, pair = run_fact(claim.run), (claim.market, claim.scope)
+            if pair in asked and is_live(run, now):
+                live[pair].append(
+                    Claimant(run, claim.first_at, claim.execution_instrument, claim.fencing_token)
+                )
     for fact in facts:
         if fact.ended_at is None and (fact.market, fact.scope) in pairs:
             live[fact.market, fact.scope].append(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from itertools import combinations
 from typing import Any
 
 from identity.facts import TenureFact
@@ -267,16 +266,21 @@ def mapping_drift(evidence: Evidence) -> Iterator[Finding]:
 def duplicate_executor(evidence: Evidence) -> Iterator[Finding]:
     """At most one live run claims a market."""
     in_order = sorted(evidence.claimants, key=lambda one: (one.since, one.run.run_id))
-    for first, second in combinations(in_order, 2):
-        if one_executor(first.run, second.run) or restarted(second.run, first.run):
-            continue
-        if first.fencing_token is not None and first.fencing_token == second.fencing_token:
-            continue
-        message = (
-            f"Two live runs execute {evidence.market}: {_described(first)} and "
-            f"{_described(second)}."
-        )
-        yield Finding(DUPLICATE_EXECUTOR, evidence.market, second.run.run_id, False, message)
+    for number, second in enumerate(in_order):
+        # One that it meets is enough: the breach is the newcomer's.
+        first = next((one for one in in_order[:number] if _are_two(one, second)), None)
+        if first is not None:
+            message = (
+                f"Two live runs execute {evidence.market}: {_described(first)} and "
+                f"{_described(second)}."
+            )
+            yield Finding(DUPLICATE_EXECUTOR, evidence.market, second.run.run_id, False, message)
+
+
+def _are_two(first: Claimant, second: Claimant) -> bool:
+    if one_executor(first.run, second.run) or restarted(second.run, first.run):
+        return False
+    return first.fencing_token is None or first.fencing_token != second.fencing_token
 
 
 def stale_fencing_token(evidence: Evidence) -> Iterator[Finding]:

@@ -62,8 +62,9 @@ def evaluate(
 def publish(pairs: set[Pair], markets: Markets, now: datetime, *, only_changes: bool) -> list[Pair]:
     """Evaluate these watched markets, keep the results and emit them as events.
 
-    With `only_changes` a result that says the same as before is left as it is. A result that was
-    checked later than `now` stays. Returns the markets whose result was written.
+    With `only_changes` a result that says the same as before is left as it is, and is no event
+    where no more than its streams changed. A result that was checked later than `now` stays.
+    Returns the markets whose result was written.
     """
     rows = {pair: row for pair, row in lock_markets(pairs).items() if row.forgotten_at is None}
     if not rows:
@@ -77,18 +78,17 @@ def publish(pairs: set[Pair], markets: Markets, now: datetime, *, only_changes: 
     }
     results, events = [], []
     for pair, row in sorted(rows.items()):
-        verdict = evaluate(row.market, markets, red[pair], _streams_checked(row))
+        verdict = evaluate(row.market, markets, red[pair], streams_checked(row))
         known = before.get(row.pk)
-        changed = known is None or (known.passed, known.violations) != (
-            verdict.passed,
-            verdict.violations,
-        )
-        if known is not None and (known.checked_at > now or (only_changes and not changed)):
+        if known is not None and (
+            known.checked_at > now or (only_changes and says(known, verdict))
+        ):
             continue
-        result = _result(row, verdict, known, now, changed=changed)
-        results.append(result)
-        events.append(_event(row, result, changed=changed))
-    _write(results)
+        changed = is_news(verdict, known)
+        results.append(result_of(row, verdict, known, now, changed=changed))
+        if changed or not only_changes:
+            events.append(event_of(row, verdict, now, changed=changed))
+    write_results(results)
     insert_events(events)
     return [(result.watched.market, result.watched.scope) for result in results]
 
@@ -171,7 +171,7 @@ def keep_reports(admitted: Sequence[Admitted]) -> None:
                 violations=list(report.violations),
             )
         )
-    _write(results)
+    write_results(results)
 
 
 def _red_violations(pairs: set[Pair], now: datetime) -> Mapping[Pair, list[Violation]]:
@@ -187,7 +187,7 @@ def _red_violations(pairs: set[Pair], now: datetime) -> Mapping[Pair, list[Viola
     return by_market(row for row in rows if counts_as_red(row, now))
 
 
-def _streams_checked(row: WatchedMarket) -> CheckedStreams:
+def streams_checked(row: WatchedMarket) -> CheckedStreams:
     """The streams of a market's present runs: those seen when its newest evidence was.
 
     The database picks them: a market can have very many, and nobody else can write meanwhile.
@@ -204,7 +204,7 @@ def _streams_checked(row: WatchedMarket) -> CheckedStreams:
     return CheckedStreams(execution.first() or "", sorted(names[:MAX_LISTED]))
 
 
-def _result(
+def result_of(
     row: WatchedMarket,
     verdict: Verdict,
     known: InvariantResult | None,
@@ -226,7 +226,24 @@ def _result(
     )
 
 
-def _event(row: WatchedMarket, result: InvariantResult, *, changed: bool) -> EventRow:
+def is_news(verdict: Verdict, known: InvariantResult | None) -> bool:
+    """Whether a verdict passes, or fails, otherwise than the result before it."""
+    return known is None or (known.passed, known.violations) != (
+        verdict.passed,
+        verdict.violations,
+    )
+
+
+def says(known: InvariantResult, verdict: Verdict) -> bool:
+    """Whether a result says all that a verdict does."""
+    return not is_news(verdict, known) and (known.execution_instrument, known.stream_ids) == (
+        verdict.execution_instrument,
+        verdict.stream_ids,
+    )
+
+
+def event_of(row: WatchedMarket, verdict: Verdict, now: datetime, *, changed: bool) -> EventRow:
+    """A result as IDENTITY_INVARIANTS_STATUS, checked at `now`."""
     return EventRow(
         identity_key=f"result:{uuid.uuid4().hex}",
         origin=EventOrigin.SWEEP.value,
@@ -234,17 +251,17 @@ def _event(row: WatchedMarket, result: InvariantResult, *, changed: bool) -> Eve
         market=row.market,
         scope=row.scope,
         run_id=row.run_id,
-        occurred_at=result.checked_at,
-        received_at=result.checked_at,
+        occurred_at=now,
+        received_at=now,
         changed=changed,
         data=json.dumps(
             {
-                "pass": result.passed,
-                "violations": result.violations,
+                "pass": verdict.passed,
+                "violations": verdict.violations,
                 "canonical_instrument": row.market,
-                "execution_instrument": result.execution_instrument,
-                "stream_ids": result.stream_ids,
-                "checked_at_utc": result.checked_at.isoformat(),
+                "execution_instrument": verdict.execution_instrument,
+                "stream_ids": verdict.stream_ids,
+                "checked_at_utc": now.isoformat(),
                 "evidence_at_utc": row.evidence_at.isoformat(),
                 "scope": row.scope,
             }
@@ -252,7 +269,7 @@ def _event(row: WatchedMarket, result: InvariantResult, *, changed: bool) -> Eve
     )
 
 
-def _write(results: Sequence[InvariantResult]) -> None:
+def write_results(results: Sequence[InvariantResult]) -> None:
     InvariantResult.objects.bulk_create(
         results,
         update_conflicts=True,

@@ -70,12 +70,14 @@ def market_identities(now: datetime, market: str | None = None) -> list[MarketId
         run_last_seen_at=Subquery(last_run.values("last_seen_at")[:1]),
     )
     violations = Violation.objects.filter(ended_at__isnull=True).defer("sample", "runs")
+    known = InvariantResult.objects.filter(watched__forgotten_at__isnull=True)
     if market is not None:
         watched = watched.filter(market=market)
         violations = violations.filter(market=market)
+        known = known.filter(watched__market=market)
     rows = list(watched)
     results: dict[int, dict[str, InvariantResult]] = defaultdict(dict)
-    for result in InvariantResult.objects.filter(watched__in=[row.pk for row in rows]):
+    for result in known:
         results[result.watched_id][result.origin] = result
     open_by_market: dict[tuple[str, str], list[Violation]] = defaultdict(list)
     for violation in violations.order_by("opened_at", "pk"):

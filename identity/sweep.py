@@ -6,8 +6,9 @@ as old after the sweep as before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from django.db import transaction
 
@@ -16,15 +17,21 @@ from identity.executors import judge_executors, running_lease
 from identity.facts import TenureFact, TenureFacts
 from identity.ledger import run_fact
 from identity.liveness import TRAILING_LINES, one_executor
-from identity.models import RobotRun, WatchedMarket
+from identity.models import RobotRun
 from identity.registry import load_markets
 from identity.rejudging import rejudge_runs
 from identity.results import publish
 from identity.robotlog import bounded
 from identity.status import MarketIdentity, market_identities
+from identity.survey import publish_surveyed, survey_markets
 from identity.watching import Pair, Sighting, lock_markets, watch_markets
 
-MARKETS_A_BATCH = 5
+# So that nobody waits long for SQLite's writer.
+MARKETS_A_BATCH = 250
+DOUBTFUL_A_BATCH = 5
+LEASES_A_BATCH = 25
+
+T = TypeVar("T")
 TENURES_SINCE = timedelta(days=1)
 
 
@@ -36,22 +43,28 @@ def sweep(now: datetime, tenures: TenureFacts) -> list[MarketIdentity]:
     _record_leases(list(tenures(now - TENURES_SINCE)))
     markets = load_markets()
     rejudge_runs(markets, now)
-    pairs = sorted(
-        WatchedMarket.objects.filter(forgotten_at__isnull=True).values_list("market", "scope")
-    )
-    for start in range(0, len(pairs), MARKETS_A_BATCH):
-        batch: set[Pair] = set(pairs[start : start + MARKETS_A_BATCH])
+    surveyed, doubtful = survey_markets(markets, now, list(tenures(now)))
+    for quiet in _batches(surveyed, MARKETS_A_BATCH):
         with transaction.atomic():
-            lock_markets(batch)
-            judge_executors(batch, markets, now, tenures)
-            publish(batch, markets, now, only_changes=False)
+            doubtful |= publish_surveyed(quiet, now)
+    del surveyed
+    for batch in _batches(sorted(doubtful), DOUBTFUL_A_BATCH):
+        pairs = set(batch)
+        with transaction.atomic():
+            lock_markets(pairs)
+            judge_executors(pairs, markets, now, tenures)
+            publish(pairs, markets, now, only_changes=False)
     return market_identities(now)
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _record_leases(facts: Sequence[TenureFact]) -> None:
     """A renewal is evidence of its market and a sign of life of its run; a release, of its end."""
-    for start in range(0, len(facts), MARKETS_A_BATCH):
-        batch = facts[start : start + MARKETS_A_BATCH]
+    for batch in _batches(facts, LEASES_A_BATCH):
         with transaction.atomic():
             runs = _record_runs(batch)
             sightings: dict[Pair, Sighting] = {}
