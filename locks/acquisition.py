@@ -13,10 +13,16 @@ from locks.execution import Sight, statements
 from locks.leases import CANONICAL_MARKET, AcquireRequest, Grant, Holder, LockId, hash_nonce
 from locks.market import MarketTerms, ResolveMarket
 from locks.models import LockRecord, LockState
-from locks.refusals import failing_closed, refuse_acquire, unavailable, why_not_granted
+from locks.refusals import (
+    after_failover,
+    failing_closed,
+    refuse_acquire,
+    unavailable,
+    why_not_granted,
+)
 from locks.services import expire_lease, release_lease
 
-ATTEMPTS = 4
+ATTEMPTS = 5
 
 
 def acquire_lease(request: AcquireRequest, resolve_market: ResolveMarket) -> Grant:
@@ -151,7 +157,10 @@ def _try_to_acquire(request: AcquireRequest, lock: LockId, terms: LeaseTerms) ->
     if sight.is_overdue:
         expire_lease(lock, seen_by=request.run_id)
         return None
-    refusal = why_not_granted(request, lock, sight)
+    if not sight.server_known:
+        execution.begin_epoch()
+        return None
+    refusal = why_not_granted(request, lock, sight) or after_failover(request, lock, sight, terms)
     if refusal is None:
         return None
     if refusal.code != "KILL_SWITCH_ACTIVE" and _is_lost_reply(request, nonce_hash, sight):

@@ -46,12 +46,17 @@ class Sight:
     """A lock's row as it was at `now`, the database's time.
 
     `pair_ended`: a tenure of the caller's (run_id, nonce) on this lock is over.
+    `server_known`: the database server is the one that the epoch is of. `epoch_began_at` and
+    `grants_after` are set where another server was the authority before it.
     """
 
     record: LockRecord
     now: datetime
     kill_switch_released: bool
     pair_ended: bool = False
+    server_known: bool = True
+    epoch_began_at: datetime | None = None
+    grants_after: datetime | None = None
 
     @property
     def is_overdue(self) -> bool:
@@ -95,7 +100,7 @@ def run(transition: Transition, lock: LockId, parameters: Parameters) -> Sight |
             return None
         for statement in transition.history:
             cursor.execute(statement, values)
-        cursor.execute(statements().look, values)
+        cursor.execute(statements().result, values)
         return _sight(cursor)
 
 
@@ -151,6 +156,23 @@ def record_refusal(values: Parameters, data: Mapping[str, Any]) -> None:
         return
     with _writer() as (cursor, now):
         cursor.execute(text, {**parameters, "now": now})
+
+
+def begin_epoch(*, always: bool = False) -> bool:
+    """Notice that another database server is the authority now, and hold grants; True if so.
+
+    `always`: also where it looks the same, because it was restored from a backup.
+    """
+    text = statements().begin_epoch(always=always)
+    if on_postgres():
+        with _cursor() as cursor:
+            cursor.execute(f"{LIMITS}; WITH {POSTGRES_CLOCK} {text}")
+            while cursor.nextset():
+                pass
+            return bool(cursor.rowcount == 1)
+    with _writer() as (cursor, now):
+        cursor.execute(text, {"now": now})
+        return bool(cursor.rowcount == 1)
 
 
 def create_record(lock: LockId) -> None:
@@ -216,9 +238,10 @@ def _one_message(transition: Transition, obeys_kill_switch: bool) -> str:
         f", history_{number} AS ({statement})"
         for number, statement in enumerate(transition.history)
     )
+    clock = f"{POSTGRES_CLOCK.removesuffix(')')}{transition.clock_with})"
     steps.append(
-        f"WITH {POSTGRES_CLOCK}, lock AS ({transition.update} RETURNING lock.*)"
-        f"{history} {statements().look}"
+        f"WITH {clock}, lock AS ({transition.update} RETURNING lock.*)"
+        f"{history} {statements().result}"
     )
     return "; ".join(steps)
 
@@ -260,7 +283,7 @@ def _sight(cursor: CursorWrapper) -> Sight | None:
     row = cursor.fetchone()
     if row is None:
         return None
-    now, kill_switch_released, pair_ended, *values = row
+    now, kill_switch_released, pair_ended, server_known, began_at, grants_after, *values = row
     if not on_postgres():
         values = [_value(*pair) for pair in zip(_fields(), values, strict=True)]
     return Sight(
@@ -268,6 +291,9 @@ def _sight(cursor: CursorWrapper) -> Sight | None:
         now=_moment(now),
         kill_switch_released=bool(kill_switch_released),
         pair_ended=bool(pair_ended),
+        server_known=bool(server_known),
+        epoch_began_at=began_at and _moment(began_at),
+        grants_after=grants_after and _moment(grants_after),
     )
 
 

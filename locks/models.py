@@ -56,6 +56,10 @@ class LockRecord(models.Model):
     scope = models.CharField(max_length=128, blank=True, default="")
     state = models.CharField(max_length=16, choices=LockState, default=LockState.FREE)
     fencing_token = models.BigIntegerField(default=0)
+    # A default of the database's too: a process of the version before it makes records as well.
+    epoch = models.BigIntegerField(
+        default=0, db_default=0, help_text="of the last grant; see AuthorityEpoch"
+    )
 
     run_id = models.CharField(max_length=128, blank=True, default="")
     nonce_hash = models.CharField(max_length=64, blank=True, default="", editable=False)
@@ -167,6 +171,28 @@ class LockEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.name}"
+
+
+class AuthorityEpoch(models.Model):
+    """Which database server is the authority; one row.
+
+    A server that takes over from another may not know of its last grants. So a new epoch begins:
+    nothing is granted until all that the old server granted is over, and each lock's next fencing
+    token lies above any that the old server can have given.
+    """
+
+    number = models.BigIntegerField(help_text="0 is the first server's")
+    server = models.CharField(max_length=128, help_text="cluster, timeline and table, as it says")
+    began_at = models.DateTimeField()
+    grants_after = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="one_authority_epoch"),
+        ]
+
+    def __str__(self) -> str:
+        return f"epoch {self.number} on {self.server}"
 
 
 class KillSwitch(models.Model):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import Error
 
+from canonical_guard.terms import LeaseTerms
 from locks.errors import LockRefused
 from locks.execution import Sight, record_refusal
 from locks.leases import AcquireRequest, Holder, LockId
@@ -91,6 +92,40 @@ def why_not_granted(request: AcquireRequest, lock: LockId, sight: Sight) -> Lock
             retry_after=wait,
         )
     return None
+
+
+def after_failover(
+    request: AcquireRequest, lock: LockId, sight: Sight, terms: LeaseTerms
+) -> LockRefused | None:
+    """Why nothing is granted yet by a server that may not know what the last one granted."""
+    if sight.epoch_began_at is None or sight.grants_after is None:
+        return None
+    of_this_lock = sight.epoch_began_at + timedelta(seconds=terms.ttl + terms.lock_delay)
+    wait = (max(sight.grants_after, of_this_lock) - sight.now).total_seconds()
+    if wait <= 0:
+        return None
+    return LockRefused(
+        "LOCK_DELAY",
+        409,
+        "Another database server took over, which may not know the last grants of the one before, "
+        f"so {lock} is granted again in {wait:.1f} s, when these are over.",
+        {**_named(request, lock), "retry_after": round(wait, 3)},
+        retry_after=wait,
+    )
+
+
+def not_confirmed(sight: Sight) -> LockRefused | None:
+    """Why a lease in force is not to be relied on: the server before may have ended it."""
+    began, renewed = sight.epoch_began_at, sight.record.renewed_at
+    if began is None or (renewed is not None and renewed >= began):
+        return None
+    return LockRefused(
+        "LOCK_AUTHORITY_UNAVAILABLE",
+        503,
+        "Another database server took over, and the holder has not renewed his lease there yet; "
+        "try again.",
+        retry_after=RETRY_SECONDS,
+    )
 
 
 def already_active(

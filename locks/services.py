@@ -6,6 +6,7 @@ does not answer in time is a no as well. Call none of them inside another transa
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 
 from django.db import connection
@@ -15,8 +16,16 @@ from locks import execution
 from locks.errors import LockRefused
 from locks.execution import statements
 from locks.leases import CANONICAL_MARKET, Holder, LockId, Renewal, hash_nonce
-from locks.models import LockRecord, LockState, TenureEnd
-from locks.refusals import failing_closed, kill_switch_active, lock_lost, tenure_of
+from locks.models import AuthorityEpoch, LockRecord, LockState, TenureEnd
+from locks.refusals import (
+    failing_closed,
+    kill_switch_active,
+    lock_lost,
+    not_confirmed,
+    tenure_of,
+)
+
+logger = logging.getLogger(__name__)
 
 
 def renew_lease(holder: Holder) -> Renewal:
@@ -76,11 +85,15 @@ def _lost(holder: Holder) -> LockRefused:
 def verify_token(lock: LockId, fencing_token: int) -> None:
     """Return where `fencing_token` is that of the current, unexpired tenure and orders may be sent.
 
-    Raises LockRefused: STALE_FENCING_TOKEN (409), KILL_SWITCH_ACTIVE (423). It says how things
-    stood when it was asked; the answer is already old when it arrives.
+    Raises LockRefused: STALE_FENCING_TOKEN (409), KILL_SWITCH_ACTIVE (423),
+    LOCK_AUTHORITY_UNAVAILABLE (503), as after a failover until the next renewal. It says how
+    things stood when it was asked; the answer is already old when it arrives.
     """
     with failing_closed():
         sight = execution.look(lock)
+        if sight is not None and not sight.server_known:
+            execution.begin_epoch()
+            sight = execution.look(lock)
         valid = (
             sight is not None
             and sight.record.state == LockState.HELD
@@ -97,6 +110,9 @@ def verify_token(lock: LockId, fencing_token: int) -> None:
             )
         if lock.obeys_kill_switch and not sight.kill_switch_released:
             raise kill_switch_active(lock)
+        doubt = not_confirmed(sight)
+        if doubt is not None:
+            raise doubt
 
 
 def revoke_lease(lock: LockId, fencing_token: int, *, reason: str, by: str) -> LockRecord:
@@ -131,8 +147,26 @@ def expire_lease(lock: LockId, *, seen_by: str) -> LockRecord | None:
 def reap_expired() -> list[LockRecord]:
     """Expire every held lease past its end; returns those that this call expired."""
     with failing_closed():
+        notice_other_server()
         reaped = [expire_lease(lock, seen_by="reaper") for lock in execution.overdue()]
         return [record for record in reaped if record is not None]
+
+
+def notice_other_server() -> bool:
+    """Hold grants from now on where another database server took over; True where it did."""
+    begun = execution.begin_epoch()
+    if begun:
+        logger.warning("The lock authority's database is another server than before.")
+    return begun
+
+
+def distrust_database() -> datetime:
+    """The database was restored from a backup, whatever it looks like: hold grants, and let every
+    lock's next token be above all that were given; returns until when no lease is granted.
+    """
+    with failing_closed():
+        execution.begin_epoch(always=True)
+        return AuthorityEpoch.objects.get().grants_after
 
 
 def market_under_lease(canonical_instrument: str) -> bool:

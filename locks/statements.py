@@ -24,6 +24,8 @@ class Dialect:
     json_bool: str
     json_time: str
     to_json: str
+    server: str
+    server_then: str
 
 
 # clock_timestamp(): now() stands still from the start of the transaction, so that after the wait
@@ -39,6 +41,12 @@ POSTGRES = Dialect(
     json_bool="{value}",
     json_time="{value}",
     to_json="CAST({value} AS jsonb)",
+    # The cluster, its timeline (new with each promotion, at once) and the table itself (new with
+    # each restore of a dump). While it recovers a server has no place in the log, and this fails.
+    server="(SELECT system_identifier FROM pg_control_system())"
+    " || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+    " || '/' || CAST('locks_lockrecord'::regclass AS oid)",
+    server_then="clock.server",
 )
 
 # The text that Django writes for a time, so that both compare as they should.
@@ -55,6 +63,9 @@ SQLITE = Dialect(
     json_bool="json(CASE WHEN {value} THEN 'true' ELSE 'false' END)",
     json_time="replace({value}, ' ', 'T') || '+00:00'",
     to_json="{value}",
+    # A file says nothing of which copy of itself it is.
+    server="'sqlite'",
+    server_then="'sqlite'",
 )
 
 
@@ -62,10 +73,12 @@ SQLITE = Dialect(
 class Transition:
     """`update` changes the row or, where its condition does not hold, nothing at all; `history`
     is written only when it did. `contended` selects the row as far as it is worth waiting for.
+    `clock_with` is what PostgreSQL reads together with the clock.
     """
 
     update: str
     contended: str
+    clock_with: str = ""
     history: tuple[str, ...] = ()
     reads_kill_switch: bool = False
 
@@ -86,6 +99,8 @@ PAIR_ENDED = (
     " AND tenure.run_id = %(run_id)s AND tenure.nonce_hash = %(nonce_hash)s"
     " AND tenure.ended_at IS NOT NULL)"
 )
+# What a server may have granted and lost before it was replaced lies below the next epoch's tokens.
+TOKENS_AN_EPOCH = 2**32
 # Nothing can be left of the old holder: he stops by his own clock within one TTL.
 DELAY = "{d.later}(lock.lock_delay, lock.ttl)"
 
@@ -106,22 +121,26 @@ class Statements:
         self.revoke = self._revoke()
         self.expire = self._expire()
 
-    def _after(self, seconds: str) -> str:
-        return self.dialect.after.format(moment="clock.now", seconds=seconds)
+    def _after(self, seconds: str, moment: str = "clock.now") -> str:
+        return self.dialect.after.format(moment=moment, seconds=seconds)
 
     def _grant(self) -> Transition:
         return Transition(
             update=f"""
 UPDATE locks_lockrecord AS lock
-SET state = 'HELD', fencing_token = lock.fencing_token + 1, takeover = lock.dirty,
+SET state = 'HELD', takeover = (lock.dirty OR lock.epoch <> epoch.number), epoch = epoch.number,
+    fencing_token = lock.fencing_token + 1 + (epoch.number - lock.epoch) * {TOKENS_AN_EPOCH},
     run_id = %(run_id)s, nonce_hash = %(nonce_hash)s, key_prefix = %(key_prefix)s,
     execution_instrument = %(execution_instrument)s, account = %(account)s,
     host = %(host)s, boot_id = %(boot_id)s, pid = %(pid)s, lock_file_path = %(lock_file_path)s,
     ttl = %(ttl)s, lock_delay = %(lock_delay)s, renewals = 0,
     acquired_at = clock.now, renewed_at = clock.now, expires_at = {self._after("%(ttl)s")},
     free_at = NULL
-FROM {self.dialect.clock}
+FROM {self.dialect.clock}, locks_authorityepoch AS epoch
 WHERE {THIS}
+  AND epoch.server = {self.dialect.server_then}
+  AND (epoch.number = 0 OR (epoch.grants_after <= clock.now
+       AND {self._after("%(ttl)s + %(lock_delay)s", "epoch.began_at")} <= clock.now))
   AND (lock.state = 'FREE'
        OR (lock.state IN ('EXPIRED', 'REVOKED') AND lock.free_at <= clock.now))
   AND NOT {PAIR_ENDED}
@@ -129,6 +148,10 @@ WHERE {THIS}
             # A contender never queues for the row of a holder who is alive.
             contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS} AND"
             " (lock.state <> 'HELD' OR lock.expires_at <= clock_timestamp())",
+            # A holder may have let go since it was contended for, and others are at it now: the
+            # time is that of after the wait for them too.
+            clock_with=f", {self.dialect.server} AS server FROM (SELECT 1 FROM locks_lockrecord"
+            f" AS lock WHERE {THIS} AND lock.state <> 'HELD' FOR NO KEY UPDATE) AS waited_for",
             history=(
                 self._tenure_begins(),
                 self._event(
@@ -251,19 +274,51 @@ ON CONFLICT (kind, name, scope, type, run_id, fencing_token, code) WHERE NOT (co
 DO UPDATE SET count = event.count + 1, last_at = excluded.last_at"""
 
     @property
-    def look(self) -> str:
-        """The row, the moment and the switch."""
+    def result(self) -> str:
+        """The changed row, the moment and the switch."""
         return f"""
-SELECT clock.now, {KILL_SWITCH_RELEASED}, false, {self.columns}
+SELECT clock.now, {KILL_SWITCH_RELEASED}, false, true, NULL, NULL, {self.columns}
+FROM {self.dialect.lock}, {self.dialect.clock}"""
+
+    @property
+    def look(self) -> str:
+        """The row, the moment, the switch, and the epoch; fails on a server that is a standby."""
+        return f"""
+SELECT clock.now, {KILL_SWITCH_RELEASED}, false, {self._epoch}, {self.columns}
 FROM {self.dialect.lock}, {self.dialect.clock}"""
 
     @property
     def examine(self) -> str:
         """The same of a lock that was refused, and whether the caller's pair is used up."""
         return f"""
-SELECT clock.now, {KILL_SWITCH_RELEASED}, {PAIR_ENDED}, {self.columns}
+SELECT clock.now, {KILL_SWITCH_RELEASED}, {PAIR_ENDED}, {self._epoch}, {self.columns}
 FROM locks_lockrecord AS lock, {self.dialect.clock}
 WHERE {THIS}"""
+
+    @property
+    def _epoch(self) -> str:
+        """Whether it is this server's, and where it is not the first: since when, held until."""
+        return f"""
+EXISTS (SELECT 1 FROM locks_authorityepoch WHERE server = {self.dialect.server}),
+(SELECT began_at FROM locks_authorityepoch WHERE number > 0),
+(SELECT grants_after FROM locks_authorityepoch WHERE number > 0)"""
+
+    def begin_epoch(self, *, always: bool) -> str:
+        """Another server is the authority from now on: hold all grants while what it may not know
+        of can last. Changes nothing where the epoch is this server's, unless it is to `always`.
+
+        The first server that ever grants has nothing to wait for.
+        """
+        held = self._after("(SELECT coalesce(max(ttl) + max(lock_delay), 0) FROM locks_lockrecord)")
+        condition = "true" if always else "epoch.server <> excluded.server"
+        return f"""
+INSERT INTO locks_authorityepoch AS epoch (id, number, server, began_at, grants_after)
+SELECT 1, (SELECT coalesce(max(epoch) + 1, 0) FROM locks_lockrecord WHERE fencing_token > 0),
+    {self.dialect.server}, clock.now, {held}
+FROM {self.dialect.clock} WHERE true
+ON CONFLICT (id) DO UPDATE SET number = {self.dialect.later}(epoch.number + 1, excluded.number),
+    server = excluded.server, began_at = excluded.began_at, grants_after = excluded.grants_after
+WHERE {condition}"""
 
     @property
     def overdue(self) -> str:

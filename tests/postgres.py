@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 START_SECONDS = 60.0
 
@@ -40,9 +41,14 @@ def wheel_binaries() -> Path:
 
 
 class PostgresServer:
-    """Starts on a free port of the loopback interface; `url` is its DATABASE_URL."""
+    """Starts on a free port of the loopback interface; `url` is its DATABASE_URL.
 
-    def __init__(self, binaries: Path | None = None) -> None:
+    With `primary`, which must be running, it is made as that one's streaming standby.
+    """
+
+    def __init__(
+        self, binaries: Path | None = None, *, primary: PostgresServer | None = None
+    ) -> None:
         self.binaries = binaries or postgres_binaries()
         self.folder = Path(tempfile.mkdtemp(prefix="watchdog-postgres-"))
         self.data = self.folder / "data"
@@ -50,6 +56,7 @@ class PostgresServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
+        self.database = "postgres"
         self.process: subprocess.Popen[bytes] | None = None
         # PostgreSQL refuses to run as root.
         self.user: str | None = None
@@ -58,6 +65,12 @@ class PostgresServer:
             if self.binaries == wheel_binaries():
                 self.binaries = self._readable_copy(self.binaries)
             shutil.chown(self.folder, self.user)
+        if primary is not None:
+            self._run(
+                "pg_basebackup", "--pgdata", str(self.data), "--write-recovery-conf",
+                "--checkpoint", "fast", "--wal-method", "stream", "--dbname", primary.url,
+            )  # fmt: skip
+            return
         self._run(
             "initdb", "-D", str(self.data), "-U", "watchdog", "-A", "trust", "-E", "UTF8",
             "--no-locale", "--no-instructions",
@@ -74,7 +87,19 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        return f"postgres://watchdog@127.0.0.1:{self.port}/postgres"
+        return f"postgres://watchdog@127.0.0.1:{self.port}/{self.database}"
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run one statement as the superuser; its rows, if any."""
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of the server's own programs, such as pg_dump; its errors are RuntimeErrors."""
+        self._run(program, *arguments)
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

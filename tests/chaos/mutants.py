@@ -147,7 +147,11 @@ def read_then_write(patch: Patch) -> None:
     unconditional = statements().grant
     start = unconditional.update.index("  AND (lock.state = 'FREE'")
     end = unconditional.update.index("  AND NOT EXISTS")
-    write = replace(unconditional, update=unconditional.update[:start] + unconditional.update[end:])
+    write = replace(
+        unconditional,
+        update=unconditional.update[:start] + unconditional.update[end:],
+        clock_with=unconditional.clock_with.replace(" AND lock.state <> 'HELD'", ""),
+    )
 
     def run(transition: Transition, lock: LockId, parameters: Any) -> Sight | None:
         if transition is not statements().grant or threading.current_thread().name == "MainThread":
