@@ -167,6 +167,8 @@ class LockEvent(models.Model):
         indexes = [
             models.Index(fields=["name", "at"], name="lock_event_by_name"),
             models.Index(fields=["at"], name="lock_event_by_time"),
+            # Asked every second: who was refused lately. What was done has no code.
+            models.Index(fields=["last_at"], condition=~Q(code=""), name="refusal_by_last_time"),
         ]
 
     def __str__(self) -> str:

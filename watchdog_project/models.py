@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from django.db import models
 
+# Django looks for an app's tables in this module; those of the alerts are made in theirs.
+from watchdog_project.alerts import models as alerts_models  # noqa: F401
+
 
 class Role(models.TextChoices):
     READER = "reader"

@@ -42,8 +42,9 @@ class Refusal:
 class Lease:
     """The lease record of one market as it is now.
 
-    `refusals` were given for the tenure that runs, or that was the last; `lost_at` is when a run
-    was last refused the renewal of a lease it had held, unless an operator had revoked it.
+    `refusals` were given for the tenure that runs, or that was the last; `expiry_seen_at` is when
+    its end was noticed, for a lease that expired; `lost_at` when a run was last refused the renewal
+    of a lease it had held, unless an operator had revoked that.
     """
 
     market: str
@@ -57,6 +58,7 @@ class Lease:
     renewed_at: datetime | None
     expires_at: datetime | None
     refusals: Sequence[Refusal] = ()
+    expiry_seen_at: datetime | None = None
     lost_at: datetime | None = None
     lost_run_id: str = ""
     lost_host: str = ""
