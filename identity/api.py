@@ -135,6 +135,7 @@ class IdentityList(ListAPIView[Any]):
 class EventsView(IdentityList):
     required_role: ClassVar[dict[str, str]] = {"GET": READER, "POST": ROBOT}
     parser_classes = [JSONEvents, NDJSONEvents]
+    reports = True
     queryset = IdentityEvent.objects.all()
     serializer_class: type[BaseSerializer[Any]] = EventRow
     filter_class = EventFilter

@@ -127,7 +127,13 @@ class AcquireView(LockView):
         return Response(grant_answer(acquire_lease(asked, self.resolver())))
 
 
-class RenewView(LockView):
+class KeepingView(LockView):
+    """Keeps or ends a lease that is had; a robot that had to wait for its turn would lose it."""
+
+    throttle_classes = []
+
+
+class RenewView(KeepingView):
     """Prolong a lease that lasts; a 4xx means that it is lost now."""
 
     required_role = {"POST": ROBOT}
@@ -138,7 +144,7 @@ class RenewView(LockView):
         return Response(RenewAnswer(renewal).data)
 
 
-class ReleaseView(LockView):
+class ReleaseView(KeepingView):
     """Give a lease back; asked again, it is a success again."""
 
     required_role = {"POST": ROBOT}
@@ -151,7 +157,7 @@ class ReleaseView(LockView):
         return Response({"released": True, "was_holder": was_holder})
 
 
-class VerifyView(LockView):
+class VerifyView(KeepingView):
     """Whether a fencing token is that of a lease in force, and orders may be sent."""
 
     required_role = {"POST": ROBOT}

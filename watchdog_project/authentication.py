@@ -6,6 +6,7 @@ A view says what it demands in `required_role`: a mapping of method to role.
 from __future__ import annotations
 
 import ipaddress
+import logging
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -15,14 +16,18 @@ from django.utils import timezone
 from rest_framework import authentication, exceptions, permissions
 from rest_framework.request import Request
 
+from watchdog_project.addresses import client_address
 from watchdog_project.api_keys import Principal, known_principal
 from watchdog_project.models import Role
+from watchdog_project.throttles import wait_after_wrong_key
 
 if TYPE_CHECKING:
     # REST framework itself is still being imported when its settings ask for these classes.
     from rest_framework.views import APIView
 
 OPERATE = "watchdog.operate"
+
+logger = logging.getLogger(__name__)
 
 
 class ApiKeyAuthentication(authentication.BaseAuthentication):
@@ -37,6 +42,14 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
             return None
         principal = known_principal(key.strip(), timezone.now())
         if principal is None:
+            address = client_address(request._request)
+            wait = wait_after_wrong_key(address)
+            if wait:
+                raise exceptions.Throttled(
+                    wait, detail="Too many requests with keys that are not good."
+                )
+            # Neither the key nor any part of it: it may be a good one's, sent wrong.
+            logger.warning("A request from %s was refused: its API key is not good.", address)
             raise exceptions.AuthenticationFailed(
                 "This API key is not known, or is over, or was revoked: check that it is whole, "
                 "<prefix>.<secret>, or ask an operator for a new one.",
@@ -68,6 +81,9 @@ class HasRequiredRole(permissions.BasePermission):
         principal = request.auth
         if not isinstance(principal, Principal):
             return False
+        if not callable(getattr(view, str(request.method).lower(), None)):
+            # There is nothing to be allowed, and 405 says so.
+            return True
         # A method that nobody wrote a demand for is for operators.
         demanded = demanded_role(view, str(request.method))
         if principal.may(demanded):

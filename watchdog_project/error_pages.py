@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import render
 from django.views import defaults
 
 from watchdog_project.problems import NOTHING_HERE, SERVER_ERROR, plain_problem
@@ -31,6 +33,16 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
     if _for_programs(request):
         return plain_problem("FORBIDDEN", HTTPStatus.FORBIDDEN, "This is not allowed.")
     return defaults.permission_denied(request, exception)
+
+
+def locked_out(
+    request: HttpRequest, original_response: HttpResponse | None, credentials: object
+) -> HttpResponse:
+    """After too many wrong passwords; who has the right one waits as well."""
+    seconds = int(settings.AXES_COOLOFF_TIME.total_seconds())
+    answer = render(request, "429.html", {"minutes": seconds // 60}, status=429)
+    answer["Retry-After"] = str(seconds)
+    return answer
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:

@@ -37,17 +37,46 @@ if PRODUCTION:
     SECRET_KEY = env.str("SECRET_KEY")
     ALLOWED_HOSTS = env.list("ALLOWED_HOSTS")
     CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=True)
     SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)/?$"]
-    SECURE_HSTS_SECONDS = 31_536_000
-    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-    SECURE_HSTS_PRELOAD = True
+    SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
 else:
     SECRET_KEY = env.str("SECRET_KEY", default="") or local_secret(WATCHDOG_HOME)
     ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+
+# How many proxies stand in front; only then is what they forward believed.
+WATCHDOG_TRUSTED_PROXIES = env.int("WATCHDOG_TRUSTED_PROXIES", default=0)
+if WATCHDOG_TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=7 * 24 * 3600)
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+# What is posted to the API is bounded by its parsers; this bounds the forms.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024
+
+# Five wrong passwords for a name from an address, and that pair waits for a quarter of an hour.
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "watchdog_project.addresses.client_address"
+AXES_LOCKOUT_CALLABLE = "watchdog_project.error_pages.locked_out"
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
+# Of one key, by each web process; ten seconds' worth may come at once. Lease keeping is free.
+WATCHDOG_KEY_REQUESTS_PER_SECOND = env.float("WATCHDOG_KEY_REQUESTS_PER_SECOND", default=100.0)
+WATCHDOG_KEY_REPORTS_PER_SECOND = env.float("WATCHDOG_KEY_REPORTS_PER_SECOND", default=1000.0)
 
 WATCHDOG_PUBLIC_STATUS = env.bool("WATCHDOG_PUBLIC_STATUS", default=not PRODUCTION)
 
@@ -71,6 +100,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_beat",
+    "axes",
     "locks.apps.LocksConfig",
     "identity.apps.IdentityConfig",
     "watchdog_project.apps.WatchdogConfig",
@@ -78,6 +108,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "watchdog_project.headers.BrowserHeaders",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -85,6 +116,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "watchdog_project.urls"
@@ -158,6 +190,7 @@ REST_FRAMEWORK: dict[str, Any] = {
         "watchdog_project.authentication.ApiKeyAuthentication",
         "watchdog_project.authentication.AdminSessionAuthentication",
     ],
+    "DEFAULT_THROTTLE_CLASSES": ["watchdog_project.throttles.KeyThrottle"],
     "DEFAULT_PERMISSION_CLASSES": ["watchdog_project.authentication.HasRequiredRole"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
@@ -224,9 +257,10 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "loggers": {
-        # Each run of a task says what it did itself; that it was sent and received is noise.
+        # Each run of a task says what it did itself; that it was sent and received is noise. Who
+        # logged in is a row of its own.
         name: {"level": "WARNING"}
-        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")
+        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat", "axes")
     },
     "root": {"handlers": ["console"], "level": env.str("WATCHDOG_LOG_LEVEL", default="INFO")},
 }

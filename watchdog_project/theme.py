@@ -75,6 +75,8 @@ NAVIGATION: list[dict[str, Any]] = [
             _item("Intervals", "timer", "django_celery_beat", "intervalschedule"),
             _item("Users", "person", "auth", "user"),
             _item("Groups", "group", "auth", "group"),
+            _item("Log-ins", "login", "axes", "accesslog"),
+            _item("Failed log-ins", "no_accounts", "axes", "accessattempt"),
             _item("Audit trail", "policy", "watchdog", "auditentry"),
             _item("Admin history", "manage_history", "admin", "logentry"),
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from axes.models import AccessAttempt
 from django.utils import timezone
 
 from identity.models import (
@@ -154,6 +155,7 @@ def everything(now: datetime | None = None) -> None:
     a_violation(now=now)
     what_robots_said(now)
     KillSwitch.objects.get_or_create(market="")
+    AccessAttempt.objects.create(username="guest", ip_address="192.0.2.7", failures_since_start=2)
     AuditEntry.objects.create(
         at=now, actor="operator", via=Via.ADMIN, action="API_KEY_CREATED", subject="trader-1"
     )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver, path
 from pytest_django import Settings
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.test import APIClient
+from rest_framework.views import APIView
 
 from tests.watchdog.conftest import ClientOf, user_called
 from watchdog_project.api_keys import create_api_key
@@ -97,11 +100,30 @@ def test_no_address_of_the_api_is_left_out_of_the_table() -> None:
     assert found == {name for name, *_ in DEMANDS} | OPEN_TO_ALL
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_a_method_that_nobody_wrote_a_demand_for_is_refused_to_robots(
-    client_of: ClientOf, method: str
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize(("who", "status"), [("nobody", 401), ("robot", 405), ("operator", 405)])
+def test_a_method_that_an_address_does_not_have_is_none_for_anybody(
+    client_of: ClientOf, method: str, who: str, status: int
 ) -> None:
-    assert call(client_of("robot"), method, "/api/locks/acquire") == 403
+    assert call(client_of(who), method, "/api/locks/acquire") == status
+
+
+class Forgetful(APIView):
+    """Has a method that nobody wrote a demand for."""
+
+    def post(self, request: Request) -> Response:
+        return Response({})
+
+
+urlpatterns = [path("api/forgetful", Forgetful.as_view())]
+
+
+@pytest.mark.urls("tests.watchdog.test_authorisation")
+@pytest.mark.parametrize(("who", "status"), [("robot", 403), ("operator", 200)])
+def test_a_method_that_nobody_wrote_a_demand_for_is_for_operators(
+    client_of: ClientOf, who: str, status: int
+) -> None:
+    assert call(client_of(who), "POST", "/api/forgetful") == status
 
 
 def test_a_session_without_a_csrf_token_changes_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import secrets
 import subprocess
@@ -107,6 +108,42 @@ def test_what_the_database_url_says_of_the_connection_is_kept(tmp_path: Path) ->
 
     assert "'sslmode': 'require'" in done.stdout, done.stderr
     assert "'pool'" in done.stdout
+
+
+SHOW = """
+from django.conf import settings
+print({name: getattr(settings, name, None) for name in (
+    "SECURE_PROXY_SSL_HEADER", "SECURE_HSTS_SECONDS", "SECURE_HSTS_PRELOAD", "SECURE_SSL_REDIRECT",
+    "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SESSION_COOKIE_HTTPONLY", "DEBUG")})
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"SECURE_PROXY_SSL_HEADER": None, "SECURE_HSTS_SECONDS": 31_536_000}),
+        (
+            {"WATCHDOG_TRUSTED_PROXIES": "1"},
+            {"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")},
+        ),
+        (
+            {"SECURE_HSTS_SECONDS": "0"},
+            {"SECURE_HSTS_SECONDS": 0, "SECURE_HSTS_PRELOAD": False, "SECURE_SSL_REDIRECT": True},
+        ),
+    ],
+)
+def test_production_believes_a_proxy_and_binds_browsers_only_as_it_is_told(
+    tmp_path: Path, given: dict[str, str], expected: dict[str, Any]
+) -> None:
+    environment = complete(tmp_path) | given
+
+    done = in_production(tmp_path, "shell", "--no-imports", "-c", SHOW, **environment)
+
+    told = ast.literal_eval(done.stdout.strip().splitlines()[-1])
+    assert told | expected == told
+    assert told["SESSION_COOKIE_SECURE"] is told["CSRF_COOKIE_SECURE"] is True
+    assert told["SESSION_COOKIE_HTTPONLY"] is True
+    assert told["DEBUG"] is False
 
 
 def ids(**options: Any) -> set[str]:
