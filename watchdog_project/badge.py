@@ -12,6 +12,8 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.functional import lazy
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from watchdog_project.status import snapshot
 
@@ -64,6 +66,38 @@ LOOKS = {
         "This page cannot hear from the server. Do not rely on what it shows.",
     ),
 }
+
+
+# The drawing of each look, on a ground of 24 by 24; the same wherever a status is shown.
+ICONS = {
+    "ok": ("M12 2 4 5v6c0 5 3.4 9.3 8 11 4.6-1.7 8-6 8-11V5z", "m8 12 3 3 5.5-6"),
+    "violation": ("M8 2h8l6 6v8l-6 6H8l-6-6V8z", "m8.5 8.5 7 7m0-7-7 7"),
+    "stale": ("M12 2.5 1.5 21h21z", "M12 9.5v5m0 3v.1"),
+    "unknown": (
+        "M12 2a10 10 0 1 0 0 20 10 10 0 0 0 0-20z",
+        "M9.3 9.4a2.7 2.7 0 1 1 4 2.4c-.9.5-1.3 1-1.3 2m0 3v.1",
+    ),
+    "idle": ("M12 2a10 10 0 1 0 0 20 10 10 0 0 0 0-20z", "M8 12h8"),
+    "unreachable": (
+        "M3 3h18v18H3z",
+        "M6.5 10a8 8 0 0 1 11 0M9 13.2a4.4 4.4 0 0 1 6 0M12 17v.1M6 18 18 6",
+    ),
+}
+
+
+def _drawn(look: str) -> SafeString:
+    ground, glyph = ICONS[look]
+    return format_html(
+        '<svg class="wd-icon" data-look="{}" viewBox="0 0 24 24" aria-hidden="true"'
+        ' focusable="false"><path class="wd-icon-ground" d="{}"/>'
+        '<g class="wd-icon-glyph"><path d="{}"/></g></svg>',
+        look,
+        ground,
+        glyph,
+    )
+
+
+ICON_OF = {look: _drawn(look) for look in ICONS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ class MarketRow:
     breaches: int
     checked_at: datetime | None
     evidence_at: datetime | None
+    changed_at: datetime | None
     stream_ids: Sequence[str]
     execution_instrument: str
     holder: Holder | None
@@ -156,6 +157,7 @@ def _market_row(row: Mapping[str, Any], refusals: Mapping[tuple[str, str], int])
         breaches=sum(int(violation.get("count") or 0) for violation in violations),
         checked_at=as_time(identity.get("checked_at")),
         evidence_at=as_time(identity.get("evidence_at")),
+        changed_at=as_time(identity.get("changed_at")),
         stream_ids=list(identity.get("stream_ids") or ()),
         execution_instrument=str(identity.get("execution_instrument") or ""),
         holder=_holder(row.get("lock")),

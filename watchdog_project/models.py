@@ -87,3 +87,27 @@ class TaskHeartbeat(models.Model):
 
     def __str__(self) -> str:
         return self.task
+
+
+class StatusSpan(models.Model):
+    """How a market stood for a while, as sweep after sweep saw it; the identity strip shows these.
+
+    Statuses are computed when they are read and leave no trace, STALE above all: without these rows
+    nobody could tell tomorrow what the badge said today.
+    """
+
+    market = models.CharField(max_length=16, blank=True, default="")
+    scope = models.CharField(max_length=128, blank=True, default="")
+    status = models.CharField(max_length=16)
+    began_at = models.DateTimeField()
+    seen_at = models.DateTimeField(help_text="the last sweep that saw it so")
+
+    class Meta:
+        indexes = [
+            # The dashboard's strips: what was seen within the last day, of all markets.
+            models.Index(fields=["seen_at"], name="span_by_time"),
+            models.Index(fields=["market", "scope", "seen_at"], name="span_by_market"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.market or '(no market)'} {self.status}"

@@ -14,11 +14,10 @@ from celery import shared_task
 from django.conf import settings
 
 from identity import retention
-from identity.sweep import sweep
 from locks.jobs import prune_job_history
 from locks.services import reap_expired
-from watchdog_project.handover import tenure_facts
 from watchdog_project.heartbeat import PRUNE, REAP, SWEEP, beat
+from watchdog_project.history import prune_statuses, sweep_markets
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ def prune_history() -> None:
 
 
 def _sweep(now: datetime) -> None:
-    identities = sweep(now, tenure_facts)
+    identities = sweep_markets(now)
     seen = Counter(str(identity.status) for identity in identities)
     told = ", ".join(f"{count} {status}" for status, count in seen.items()) or "none is watched"
     logger.info("Swept the watched markets: %s.", told)
@@ -62,6 +61,7 @@ def _prune(now: datetime) -> None:
         passes=timedelta(days=settings.WATCHDOG_KEEP_PASSES_DAYS),
         changes=timedelta(days=settings.WATCHDOG_KEEP_CHANGES_DAYS),
     )
+    prune_statuses(now - keep.changes)
     pruned = retention.prune_history(now, keep)
     logger.info(
         "Forgot %s unchanged results, %s events, %s ended violations, %s samples of lines that "

@@ -18,6 +18,8 @@ from watchdog_project.api import (
     StatusView,
 )
 from watchdog_project.handover import resolve_market, tenure_facts
+from watchdog_project.market_page import market_page
+from watchdog_project.runbook_page import runbook_page
 
 handler400 = "watchdog_project.error_pages.bad_request"
 handler403 = "watchdog_project.error_pages.permission_denied"
@@ -32,6 +34,8 @@ def _at(address: str, view: type[APIView], name: str) -> URLPattern:
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     re_path(r"^admin$", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/market/<path:market>/", admin.site.admin_view(market_page), name="market"),
+    path("admin/runbook/", admin.site.admin_view(runbook_page), name="runbook"),
     path("admin/", admin.site.urls),
     _at("healthz", HealthView, "healthz"),
     _at("readyz", ReadyView, "readyz"),

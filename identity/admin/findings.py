@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.admin import TabularInline
 from unfold.decorators import display
 
 from identity.admin.read_only import EvidenceAdmin, as_block, link_to_list, run_link
@@ -136,29 +135,6 @@ def _tell_statuses(markets: Iterable[WatchedMarket]) -> None:
         watched.identity_status = str(status)  # type: ignore[attr-defined]
 
 
-class ResultInline(TabularInline):
-    model = InvariantResult
-    fields = ("origin", "verdict", "checked_at", "evidence_at", "changed_at", "shown_run")
-    readonly_fields = fields
-    extra = 0
-    can_delete = False
-    show_change_link = True
-
-    @display(description="Result")
-    def verdict(self, result: InvariantResult) -> str:
-        return VERDICTS[result.passed]
-
-    @display(description="Run")
-    def shown_run(self, result: InvariantResult) -> str:
-        return run_link(result.run_id)
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
 class WatchedMarketAdmin(EvidenceAdmin):
     list_display = (
         "shown_market",
@@ -172,36 +148,11 @@ class WatchedMarketAdmin(EvidenceAdmin):
     list_filter = ("historical", ("forgotten_at", admin.EmptyFieldListFilter))
     search_fields = ("market", "scope", "run_id")
     ordering = ("market", "scope")
-    inlines = (ResultInline,)
-    readonly_fields = ("status", "open_violations", "events_link")
-    fieldsets = (
-        (
-            None,
-            {
-                "fields": (
-                    ("market", "scope"),
-                    "status",
-                    ("open_violations", "events_link"),
-                    ("evidence_at", "first_evidence_at"),
-                    ("evidence_from", "historical"),
-                    ("run_id", "forgotten_at"),
-                )
-            },
-        ),
-    )
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)
         _tell_statuses(changelist.result_list)
         return changelist
-
-    def get_object(
-        self, request: HttpRequest, object_id: str, from_field: str | None = None
-    ) -> WatchedMarket | None:
-        watched: WatchedMarket | None = super().get_object(request, object_id, from_field)
-        if watched is not None:
-            _tell_statuses([watched])
-        return watched
 
     @display(description="Market", ordering="market")
     def shown_market(self, watched: WatchedMarket) -> str:
@@ -223,10 +174,6 @@ class WatchedMarketAdmin(EvidenceAdmin):
         return link_to_list(
             "violation", str(count), state="open", market=watched.market, scope=watched.scope
         )
-
-    @display(description="Events")
-    def events_link(self, watched: WatchedMarket) -> str:
-        return link_to_list("identityevent", "its events", market=watched.market)
 
 
 @admin.register(InvariantResult)

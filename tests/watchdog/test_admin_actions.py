@@ -66,7 +66,7 @@ def test_evidence_can_be_looked_at_and_neither_made_nor_changed_nor_removed(
     assert row is not None
     base = f"/admin/{label.replace('.', '/')}/"
 
-    assert operator.get(f"{base}{row.pk}/change/").status_code == 200
+    assert operator.get(f"{base}{row.pk}/change/", follow=True).status_code == 200
     assert operator.post(f"{base}add/", {}).status_code == 403
     assert operator.post(f"{base}{row.pk}/change/", {"run_id": "forged"}).status_code == 403
     assert operator.post(f"{base}{row.pk}/delete/", {"post": "yes"}).status_code == 403

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
@@ -36,6 +36,7 @@ from locks.models import KillSwitch, LockRecord, LockState
 from locks.services import revoke_lease
 from watchdog_project.admin.confirmation import Act, ReasonForm, confirmed
 from watchdog_project.authentication import OPERATE
+from watchdog_project.market_page import market_url
 
 ACCEPT_FOR = timedelta(days=14)
 
@@ -330,6 +331,12 @@ class OperatedViolationAdmin(OperatedAdmin, ViolationAdmin):
 class OperatedWatchedMarketAdmin(OperatedAdmin, WatchedMarketAdmin):
     actions_detail = ("forget",)
     possible = {"forget": lambda watched: watched.forgotten_at is None}
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **more: Any) -> Any:
+        watched = self.get_object(request, object_id)
+        if request.method != "GET" or watched is None:
+            return super().change_view(request, object_id, *args, **more)
+        return HttpResponseRedirect(market_url(watched.market, watched.scope))
 
     @action(
         description="Forget this market",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import template
@@ -9,9 +10,13 @@ from django.http import HttpRequest
 from django.template import RequestContext
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.safestring import SafeString
 
 from watchdog_project.authentication import OPERATE
-from watchdog_project.badge import LOOKS, badge_of
+from watchdog_project.badge import ICON_OF, LOOKS, badge_of
+from watchdog_project.market_page import market_url
+from watchdog_project.runbook_page import runbook_url
 
 register = template.Library()
 
@@ -45,6 +50,24 @@ def _address(name: str, query: str = "") -> str:
         return reverse("admin:index")
 
 
+@register.simple_tag
+def status_icon(look: str) -> SafeString:
+    """The drawing of a look; nothing for one that there is not."""
+    return ICON_OF.get(str(look).lower(), SafeString(""))
+
+
+@register.simple_tag
+def runbook(section: str) -> str:
+    """The address of a section of the runbook."""
+    return runbook_url(section)
+
+
+@register.simple_tag
+def market_address(market: str, scope: str = "") -> str:
+    """The address of a market's page."""
+    return market_url(market, scope)
+
+
 @register.filter
 def seconds(value: float | None) -> str:
     """A duration for the eye: 12 s, 4 min, 3 h, 2 d; unknown is a question mark."""
@@ -54,3 +77,16 @@ def seconds(value: float | None) -> str:
         if value < limit:
             return f"{int(value // size)} {unit}"
     return f"{int(value // 86_400)} d"
+
+
+@register.filter
+def moment(at: datetime | None) -> str:
+    """A time for the eye: of today without its day, of this year without the year."""
+    if at is None:
+        return "-"
+    local, today = timezone.localtime(at), timezone.localdate()
+    if local.date() == today:
+        return f"{local:%H:%M:%S}"
+    if local.year == today.year:
+        return f"{local:%b} {local.day}, {local:%H:%M:%S}"
+    return f"{local:%Y-%m-%d %H:%M:%S}"

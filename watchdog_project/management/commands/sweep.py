@@ -8,9 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from identity.status import IdentityStatus, MarketIdentity, overall
-from identity.sweep import sweep
-from watchdog_project.handover import tenure_facts
 from watchdog_project.heartbeat import SWEEP, beat
+from watchdog_project.history import sweep_markets
 
 EXIT = {
     IdentityStatus.OK: 0,
@@ -29,7 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         identities: list[MarketIdentity] = []
         # The same sign of life as the periodic sweep's: whoever sweeps, it was done.
-        if not beat(SWEEP, lambda now: identities.extend(sweep(now, tenure_facts))):
+        if not beat(SWEEP, lambda now: identities.extend(sweep_markets(now))):
             raise CommandError("The sweep failed; the message above says why.")
         for identity in identities:
             self.stdout.write(_line(identity))
