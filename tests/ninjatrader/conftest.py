@@ -1,0 +1,72 @@
+"""The guard's file compiled once, and drivers that do not outlive their test."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ninjatrader.driver import Driver
+
+HERE = Path(__file__).resolve().parent
+DEPLOYED = HERE.parents[1] / "deploy" / "ninjatrader"
+GUARD = DEPLOYED / "CanonicalMarketGuard.cs"
+COMPILER = (
+    # What every NinjaScript project has, and no newer language than all of NinjaTrader 8 compiles.
+    "mcs", "-langversion:5", "-warn:4", "-warnaserror", "-noconfig", "-r:System.dll",
+)  # fmt: skip
+
+StartDriver = Callable[..., Driver]
+
+
+def compiled(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMPILER, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.fixture(scope="session")
+def mono() -> None:
+    for program in ("mcs", "mono"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (Debian: mono-mcs, mono-runtime)")
+
+
+@pytest.fixture(scope="session")
+def program(mono: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The console robot with the guard's file in it."""
+    made = tmp_path_factory.mktemp("ninjatrader") / "driver.exe"
+    done = compiled(f"-out:{made}", GUARD, HERE / "Driver.cs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made
+
+
+@pytest.fixture
+def start_driver(program: Path) -> Iterator[StartDriver]:
+    drivers: list[Driver] = []
+
+    def start(**environment: str) -> Driver:
+        drivers.append(Driver(program, environment))
+        return drivers[-1]
+
+    yield start
+    for driver in drivers:
+        driver.close()
+
+
+@pytest.fixture(scope="session")
+def staged_drivers(program: Path) -> Iterator[Callable[[], Driver]]:
+    """One for all vectors, each of which sets it anew; another where a test broke it."""
+    drivers = [Driver(program)]
+
+    def alive() -> Driver:
+        if not drivers[-1].is_alive:
+            drivers.append(Driver(program))
+        return drivers[-1]
+
+    yield alive
+    for driver in drivers:
+        driver.close()
