@@ -32,7 +32,7 @@ def _is_wanted(item: pytest.Item, config: pytest.Config) -> bool:
     if item.get_closest_marker("long") and not config.getoption("--chaos-minutes"):
         return False
     if config.getoption("--database") == "sqlite":
-        return True
+        return not item.get_closest_marker("postgres_only")
     if item.get_closest_marker("sqlite_only"):
         return False
     fixtures = set(getattr(item, "fixturenames", ()))

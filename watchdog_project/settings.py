@@ -156,7 +156,7 @@ else:
     # What the URL says of the connection (sslmode, say) stays.
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
         "min_size": 1,
-        "max_size": 8,
+        "max_size": env.int("WATCHDOG_DATABASE_CONNECTIONS", default=8),
         "timeout": 5,
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
