@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 SWEEP = "watchdog_project.tasks.sweep_identity"
 REAP = "watchdog_project.tasks.reap_stale_locks"
 PRUNE = "watchdog_project.tasks.prune_history"
+SESSIONS = "watchdog_project.tasks.write_market_sessions"
 
 Clock = Callable[[], datetime]
 

@@ -111,3 +111,41 @@ class StatusSpan(models.Model):
 
     def __str__(self) -> str:
         return f"{self.market or '(no market)'} {self.status}"
+
+
+class SessionDay(models.Model):
+    """When the markets of one calendar trade on one day in Chicago.
+
+    The calendar's word is written anew every day; an operator's correction stands above it until he
+    withdraws it. A day that is not here is not known, which is not closed.
+    """
+
+    calendar_key = models.CharField(max_length=64)
+    day = models.DateField()
+    hours = models.CharField(
+        max_length=128,
+        blank=True,
+        default="",
+        verbose_name="hours of the calendar",
+        help_text="as in 00:00-16:00 17:00-24:00, Chicago time; ? marks what is not known",
+    )
+    written_at = models.DateTimeField(null=True, blank=True)
+    corrected_hours = models.CharField(
+        max_length=128,
+        blank=True,
+        default="",
+        help_text="Chicago time, as in 00:00-12:00 17:00-24:00, or: closed. Empty: no correction.",
+    )
+    corrected_by = models.CharField(max_length=150, blank=True, default="")
+    corrected_at = models.DateTimeField(null=True, blank=True)
+    reason = models.TextField(blank=True, default="", help_text="why, and where it is announced")
+
+    class Meta:
+        verbose_name = "market session"
+        constraints = [
+            models.UniqueConstraint(fields=["calendar_key", "day"], name="one_row_per_session_day"),
+        ]
+        indexes = [models.Index(fields=["day"], name="session_by_day")]
+
+    def __str__(self) -> str:
+        return f"{self.calendar_key} on {self.day:%Y-%m-%d}"

@@ -72,7 +72,9 @@ class LockAnswer(serializers.Serializer[Any]):
 
 
 class SessionAnswer(serializers.Serializer[Any]):
-    open = serializers.BooleanField(allow_null=True)
+    open = serializers.BooleanField(
+        allow_null=True, help_text="null: not known, which is not closed"
+    )
     next_change_at = serializers.DateTimeField(allow_null=True)
 
 

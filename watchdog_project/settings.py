@@ -249,6 +249,12 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(hours=1),
         "options": {"expires": 3300},
     },
+    # Looked at every hour, written once a day: a lost message costs an hour, not a day.
+    "market sessions": {
+        "task": "watchdog_project.tasks.write_market_sessions",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 3300},
+    },
 }
 
 LOGGING = {

@@ -22,7 +22,10 @@ from identity.runbook import section_of
 from identity.status import WORST_FIRST, IdentityStatus, MarketIdentity, market_identities
 from locks.models import KillSwitch, LockKind, LockRecord, LockState
 from watchdog_project.heartbeat import SWEEP
+from watchdog_project.market_hours import UNKNOWN as NOT_KNOWN
+from watchdog_project.market_hours import Session
 from watchdog_project.models import TaskHeartbeat
+from watchdog_project.sessions import sessions_of
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ def snapshot(now: datetime, market: str | None = None) -> dict[str, Any]:
     """The body of `GET /api/watchdog/status` as of `now`: times as datetimes, durations in seconds.
 
     `market` narrows to one canonical market, in all its scopes. The number of queries does not
-    grow with the markets: three of identity and four here.
+    grow with the markets: three of identity and six here.
     """
     readings = _Readings()
     identities = readings.read("identity", lambda: market_identities(now, market), None)
@@ -80,6 +83,10 @@ def snapshot(now: datetime, market: str | None = None) -> dict[str, Any]:
     sweep = readings.read("sweep", lambda: _sweep(now), None)
     ingest = readings.read("ingest", _ingest, None)
     rows = _rows(identities or [], locks or {}, engaged, now)
+    none_known: dict[str, Session] = {}
+    sessions = readings.read("sessions", lambda: sessions_of(_markets(rows), now), none_known)
+    for row in rows:
+        row["session"] = _session(sessions.get(row["market"], NOT_KNOWN))
     status = _status(identities, rows, sweep)
     return {
         "status": status.value,
@@ -177,9 +184,17 @@ def _row(
         "scope": scope,
         "identity": identity,
         "lock": _lock(lock, now) if lock else None,
-        "session": {"open": None, "next_change_at": None},
+        "session": _session(NOT_KNOWN),
         "kill_switch_active": _kill_switch_active(engaged, market),
     }
+
+
+def _markets(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["market"] for row in rows}
+
+
+def _session(session: Session) -> dict[str, Any]:
+    return {"open": session.open, "next_change_at": session.next_change_at}
 
 
 NOT_CHECKED: dict[str, Any] = {

@@ -16,8 +16,9 @@ from django.conf import settings
 from identity import retention
 from locks.jobs import prune_job_history
 from locks.services import reap_expired
-from watchdog_project.heartbeat import PRUNE, REAP, SWEEP, beat
+from watchdog_project.heartbeat import PRUNE, REAP, SESSIONS, SWEEP, beat
 from watchdog_project.history import prune_statuses, sweep_markets
+from watchdog_project.sessions import sessions_are_due, write_sessions
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,12 @@ def reap_stale_locks() -> None:
 def prune_history() -> None:
     """Forget results and evidence that were kept as long as the settings say."""
     beat(PRUNE, _prune)
+
+
+@shared_task(name=SESSIONS)
+def write_market_sessions() -> None:
+    """Write the sessions of the coming 60 days, once a day, and at once for a new calendar."""
+    beat(SESSIONS, _write_sessions)
 
 
 def _sweep(now: datetime) -> None:
@@ -73,3 +80,14 @@ def _prune(now: datetime) -> None:
         pruned.runs,
         "" if pruned.finished else " There is more; the next run goes on.",
     )
+
+
+def _write_sessions(now: datetime) -> None:
+    if not sessions_are_due(now):
+        return
+    written = write_sessions(now)
+    logger.info("Wrote the market sessions of %s calendars.", len(written.until))
+    for key in written.unknown:
+        logger.warning(
+            "There is no calendar %r: the sessions of the markets that name it are not known.", key
+        )

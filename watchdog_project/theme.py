@@ -69,6 +69,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "items": [
             _item("Canonical markets", "category", "identity", "canonicalinstrument"),
             _item("Execution instruments", "swap_horiz", "identity", "executioninstrument"),
+            _item("Market sessions", "event", "watchdog", "sessionday"),
             _item("Log folders", "folder_open", "identity", "logfolder"),
             _item("API keys", "key", "watchdog", "apikey"),
             _item("Schedule", "schedule", "django_celery_beat", "periodictask"),

@@ -24,7 +24,7 @@ from identity.models import (
 )
 from identity.registry import seed_registry
 from locks.models import KillSwitch, LockEvent, LockEventType, LockRecord, LockState, Tenure
-from watchdog_project.models import AuditEntry, TaskHeartbeat, Via
+from watchdog_project.models import AuditEntry, SessionDay, TaskHeartbeat, Via
 
 RUN = "run-4711"
 MESSAGE = "ORDER_SUBMITTED carries no execution instrument"
@@ -159,6 +159,7 @@ def everything(now: datetime | None = None) -> None:
     AuditEntry.objects.create(
         at=now, actor="operator", via=Via.ADMIN, action="API_KEY_CREATED", subject="trader-1"
     )
+    SessionDay.objects.create(calendar_key="CME Globex Equity", day=now.date(), hours="closed")
     TaskHeartbeat.objects.create(
         task="watchdog_project.tasks.sweep_identity", interval=60, finished_at=now
     )

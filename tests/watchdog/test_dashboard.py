@@ -16,7 +16,7 @@ from tests.watchdog import console_rows
 
 pytestmark = pytest.mark.django_db
 
-MOST_QUERIES = 13
+MOST_QUERIES = 15
 
 
 @pytest.fixture

@@ -1,5 +1,23 @@
 """The admin of what looks at both apps, and of other people's models in the same theme."""
 
-from watchdog_project.admin import api_keys, audit, health, operations, people, registry, schedule
+from watchdog_project.admin import (
+    api_keys,
+    audit,
+    health,
+    operations,
+    people,
+    registry,
+    schedule,
+    sessions,
+)
 
-__all__ = ["api_keys", "audit", "health", "operations", "people", "registry", "schedule"]
+__all__ = [
+    "api_keys",
+    "audit",
+    "health",
+    "operations",
+    "people",
+    "registry",
+    "schedule",
+    "sessions",
+]

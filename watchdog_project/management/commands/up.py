@@ -22,6 +22,7 @@ from watchdog_project.home import HomeInUse, hold_home
 from watchdog_project.supervisor import Program, Supervisor
 
 READY_SECONDS = 60.0
+FIRST_TASK_EXPIRES = 600
 
 
 class Command(BaseCommand):
@@ -62,6 +63,8 @@ class Command(BaseCommand):
         prepared = first_start.prepare(settings.WATCHDOG_HOME, folders)
         # What was known before the last end is old; the first sweep of beat is a minute away.
         tasks.sweep_identity()
+        # The worker takes it when it is up; nobody waits for the calendars' library to load.
+        tasks.write_market_sessions.apply_async(expires=FIRST_TASK_EXPIRES)
         # Children have connections of their own; a forked or idle one of ours helps nobody.
         connections.close_all()
         running = programs(bind, port)
