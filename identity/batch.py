@@ -79,7 +79,7 @@ class Move:
     passed_over: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
     """One line as it was read, where it stood, and its identity if it is an event."""
 
@@ -219,7 +219,7 @@ def _row(one: Admitted, source_id: int, now: datetime) -> EventRow:
         source_id=source_id,
         offset=one.offset,
         fencing_token=event.fencing_token,
-        data=json.dumps(event.record),
+        data=event.written or json.dumps(event.record),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from identity.sources import (
     was_pruned,
 )
 
-BATCH = 250
+BATCH = 500
 TRUNCATED = "TRUNCATED"
 
 
@@ -161,7 +161,7 @@ def _file_lines(fingerprint: str, lines: Iterable[FileLine]) -> Iterator[Line]:
 def _posted_line(index: int, line: object, place: Place) -> Line:
     if isinstance(line, Exception):
         return Line(index, None, Unreadable("UNREADABLE", str(line)))
-    if not isinstance(line, (bytes, Mapping)):
+    if not isinstance(line, (bytes, dict)):
         sample = sample_of(line)
         return Line(index, None, Unreadable("UNREADABLE", "It is not a JSON object.", sample))
     read = read_line(line)

@@ -6,10 +6,9 @@ where it does not apply. A right one mends an open violation of the same market,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from identity.facts import TenureFact
@@ -67,11 +66,12 @@ class Claimant:
     fencing_token: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Evidence:
     """What the invariants judge: one event, or the live claimants of one market.
 
     `tenures` are those that lasted at or after the event's time, None where nobody was asked.
+    `stream_id` is the stream the event speaks for; `""` also where it speaks for none.
     """
 
     lexicon: Lexicon
@@ -81,32 +81,29 @@ class Evidence:
     scope: str = ""
     market_of_claims: str = ""
     claimants: Sequence[Claimant] = ()
+    market: str = field(init=False)
+    bears_identity: bool = field(init=False)
+    stream_id: str = field(init=False)
+    subject: str = field(init=False)
 
-    @cached_property
-    def market(self) -> str:
-        return market_of(self.event, self.lexicon) if self.event else self.market_of_claims
-
-    @cached_property
-    def bears_identity(self) -> bool:
-        """Whether the event's names are meant as identity, not in passing."""
+    def __post_init__(self) -> None:
         event = self.event
-        return event is not None and (
-            event.on_stream
-            or carries_identity(event.event_type)
-            or event.event_type == INVARIANTS_STATUS
-        )
-
-    @cached_property
-    def stream_id(self) -> str:
-        """The stream the event speaks for; `""` also where it speaks for none."""
-        return self.event.stream_id if self.event and self.bears_identity else ""
-
-    @cached_property
-    def subject(self) -> str:
-        return self.stream_id or (self.event.event_type if self.event else "")
+        self.market = market_of(event, self.lexicon) if event else self.market_of_claims
+        self.bears_identity = event is not None and bears_identity(event)
+        self.stream_id = event.stream_id if event and self.bears_identity else ""
+        self.subject = self.stream_id or (event.event_type if event else "")
 
 
 Invariant = Callable[[Evidence], Iterator[Finding]]
+
+
+def bears_identity(event: NormalisedEvent) -> bool:
+    """Whether an event's names are meant as identity, not in passing."""
+    return (
+        event.on_stream
+        or carries_identity(event.event_type)
+        or event.event_type == INVARIANTS_STATUS
+    )
 
 
 def market_of(event: NormalisedEvent, lexicon: Lexicon) -> str:
@@ -224,7 +221,7 @@ def event_identity_incomplete(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def is_complete(record: Mapping[str, Any]) -> bool:
+def is_complete(record: dict[str, Any]) -> bool:
     """Whether a line as it was written carries both identities."""
     event = read_line(record)
     return isinstance(event, NormalisedEvent) and bool(
@@ -319,12 +316,6 @@ INVARIANTS: tuple[Invariant, ...] = (
 
 def judge(evidence: Evidence) -> list[Finding]:
     """Everything the invariants find in this evidence."""
-    event = evidence.event
-    if event is not None and not (
-        evidence.bears_identity or evidence.self_test or event.fencing_token is not None
-    ):
-        # Most lines of a log; none of the rules has a word to say about them.
-        return []
     return [finding for invariant in INVARIANTS for finding in invariant(evidence)]
 
 

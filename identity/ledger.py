@@ -103,15 +103,18 @@ def _locked_runs(run_ids: Iterable[str], place: Place) -> dict[str, RobotRun]:
 
 
 def _update_run(run: RobotRun, events: Sequence[Admitted], place: Place) -> None:
+    run.first_seen_at = min(run.first_seen_at, min(one.at for one in events))
+    run.last_seen_at = max(run.last_seen_at, max(one.at for one in events))
     for one in events:
-        run.first_seen_at = min(run.first_seen_at, one.at)
-        run.last_seen_at = max(run.last_seen_at, one.at)
-        run.host = one.event.host or run.host or place.host
-        run.account = one.event.account or run.account
-        if one.event.event_type == ENGINE_START:
+        event = one.event
+        if event.host or event.account:
+            run.host = event.host or run.host
+            run.account = event.account or run.account
+        if event.event_type == ENGINE_START:
             run.started_at = max(run.started_at or one.at, one.at)
-        elif one.event.event_type == ENGINE_STOP:
+        elif event.event_type == ENGINE_STOP:
             run.stopped_at = max(run.stopped_at or one.at, one.at)
+    run.host = run.host or place.host
     if run.started_at and run.stopped_at and run.started_at > run.stopped_at:
         run.stopped_at = None
 
@@ -245,16 +248,25 @@ def _sightings(
     another robot talks about it.
     """
     found: dict[Pair, Sighting] = {}
-    for one in admitted:
-        pairs = {(finding.market, one.scope) for finding in one.findings if not finding.right}
-        if one.is_evidence and one.market:
-            pairs.add((one.market, one.scope))
-        # Lines without a run id may come from several robots: they speak for themselves only.
-        if one.event.run_id:
-            run_pk = recorded.runs[one.run_id].pk
-            for known in of_runs:
-                pairs |= known.get(run_pk, set())
+    words: dict[str, Admitted] = {}
+
+    def see(pairs: Iterable[Pair], one: Admitted) -> None:
         sighting = Sighting(one.at, one.historical, one.run_id, source_name)
         for pair in pairs:
             found[pair] = found[pair].join(sighting) if pair in found else sighting
+
+    for one in admitted:
+        # Lines without a run id may come from several robots: they speak for themselves only.
+        if one.event.run_id:
+            newest = words.get(one.run_id)
+            if newest is None or one.at >= newest.at:
+                words[one.run_id] = one
+        if one.is_evidence:
+            pairs = {(finding.market, one.scope) for finding in one.findings if not finding.right}
+            if one.market:
+                pairs.add((one.market, one.scope))
+            see(pairs, one)
+    for run_id, newest in words.items():
+        run_pk = recorded.runs[run_id].pk
+        see(set().union(*(known.get(run_pk, set()) for known in of_runs)), newest)
     return found

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from canonical_guard import symbols
 from canonical_guard.errors import UnknownInstrument
 
+# Names come from robots, and a robot gone wrong may make up any number of them.
+MAX_REMEMBERED = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -18,38 +21,46 @@ class Product:
     canonical: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lexicon:
-    """Execution instrument -> canonical instrument, with every answer remembered."""
+    """Execution instrument -> canonical instrument, with the last answers remembered.
+
+    `digest` tells this registry from another; 16 characters.
+    """
 
     canonical_of: Mapping[str, str]
+    canonicals: frozenset[str] = field(init=False)
+    digest: str = field(init=False)
     _products: dict[str, Product | None] = field(default_factory=dict)
     _streams: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def canonicals(self) -> frozenset[str]:
-        return frozenset(self.canonical_of.values())
-
-    @property
-    def digest(self) -> str:
-        """What tells this registry from another; 16 characters."""
+    def __post_init__(self) -> None:
+        self.canonicals = frozenset(self.canonical_of.values())
         said = repr(sorted(self.canonical_of.items()))
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+        self.digest = hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def product(self, name: str) -> Product | None:
         """The product a name stands for in any notation, or None: it is never guessed."""
-        if name not in self._products:
-            self._products[name] = self._resolve(name)
-        return self._products[name]
+        try:
+            return self._products[name]
+        except KeyError:
+            found = self._resolve(name)
+        if len(self._products) >= MAX_REMEMBERED:
+            self._products.clear()
+        self._products[name] = found
+        return found
 
     def canonical_of_stream(self, stream_id: str) -> str:
         """`ES` for `ES1`; `""` where the id is not a canonical symbol and a number."""
-        if stream_id not in self._streams:
-            canonicals = self.canonicals
-            self._streams[stream_id] = next(
-                (symbol for symbol in _stream_symbols(stream_id) if symbol in canonicals), ""
-            )
-        return self._streams[stream_id]
+        try:
+            return self._streams[stream_id]
+        except KeyError:
+            symbols_before = _stream_symbols(stream_id)
+        found = next((symbol for symbol in symbols_before if symbol in self.canonicals), "")
+        if len(self._streams) >= MAX_REMEMBERED:
+            self._streams.clear()
+        self._streams[stream_id] = found
+        return found
 
     def market_of_stream(self, stream_id: str) -> str:
         """The market a stream id means, right or wrong: `ES` for `MES1` too; `""` if none."""

@@ -14,13 +14,14 @@ from identity import strictjson
 from identity.robotlog import MAX_LINE_BYTES, is_blank
 
 HEAD_BYTES = 64 * 1024
-CHUNK_BYTES = 512 * 1024
-LINES_A_CHUNK = 400
+CHUNK_BYTES = 1024 * 1024
+# A batch: large enough to share what each costs, small enough not to hold SQLite's writer for long.
+LINES_A_CHUNK = 1000
 WINDOW_BYTES = 256
 FINGERPRINT_LENGTH = 56
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FileLine:
     """A line without its end; `end` is where the next begins, `cut` that it was too long."""
 

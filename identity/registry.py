@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 from django.db import transaction
 
@@ -67,11 +68,16 @@ def seed_registry() -> int:
 
 def load_markets() -> Markets:
     """The registry as the invariants need it: what names mean, and each market's scope rule."""
-    rows = ExecutionInstrument.objects.values_list(
+    rows = ExecutionInstrument.objects.order_by("symbol").values_list(
         "symbol", "canonical__symbol", "canonical__exclusive_per_account"
     )
-    found = list(rows)
+    return _markets(tuple(rows))
+
+
+@lru_cache(maxsize=4)
+def _markets(rows: tuple[tuple[str, str, bool], ...]) -> Markets:
+    """The same registry is the same object, so that it knows the names that it was asked before."""
     return Markets(
-        lexicon=Lexicon({execution: canonical for execution, canonical, _ in found}),
-        per_account=frozenset(canonical for _, canonical, per_account in found if per_account),
+        lexicon=Lexicon({execution: canonical for execution, canonical, _ in rows}),
+        per_account=frozenset(canonical for _, canonical, per_account in rows if per_account),
     )

@@ -19,7 +19,7 @@ MAX_INSTRUMENT = 64
 JOURNAL_EVENT = "JOURNAL_RECORD"
 ENGINE_STREAM = "__engine__"
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d.*", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", re.ASCII)
 _DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _OPAQUE = re.compile(r"\[REDACTED\]|System\.Collections\b.*")
 _DIGITS = re.compile(r"\d{1,19}", re.ASCII)
@@ -40,14 +40,15 @@ class Unreadable:
     sample: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NormalisedEvent:
     """What one line says, in one shape; a name it does not say is `""`.
 
     `canonical_names` and `execution_names` are every place's word for that identity, in order of
     rank; they should agree. `instrument` tells which market is meant, and is neither of the two.
     `occurred_at` is None where the line has no time, and only a day where `time_is_exact` is False.
-    `on_stream` says that the line is a stream's own, not one that mentions it.
+    `on_stream` says that the line is a stream's own, not one that mentions it. `written` is the
+    record as JSON that any database keeps, `""` where it was not read from text.
     """
 
     shape: Shape
@@ -66,6 +67,7 @@ class NormalisedEvent:
     time_is_exact: bool = True
     data: Mapping[str, Any] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
+    written: str = ""
 
     @property
     def canonical_instrument(self) -> str:
@@ -76,18 +78,19 @@ class NormalisedEvent:
         return self.execution_names[0] if self.execution_names else ""
 
 
-def read_line(line: bytes | str | Mapping[str, Any]) -> NormalisedEvent | Unreadable:
-    """What a line says; a mapping is a line that was parsed already. Never raises."""
+def read_line(line: bytes | str | dict[str, Any]) -> NormalisedEvent | Unreadable:
+    """What a line says; a dictionary is a line that was parsed already. Never raises."""
+    value: object = line
+    written = ""
     if isinstance(line, (bytes, str)):
         try:
-            value = strictjson.loads(_text_of(line))
+            value, written = strictjson.read(_text_of(line))
         except strictjson.NotReadable as error:
             return Unreadable("UNREADABLE", str(error), sample_of(line))
-    else:
-        value = line
     read = _read_value(value)
-    if isinstance(read, Unreadable) and not read.sample:
-        return Unreadable(read.code, read.detail, sample_of(line))
+    if isinstance(read, Unreadable):
+        return Unreadable(read.code, read.detail, read.sample or sample_of(line))
+    read.written = written
     return read
 
 
@@ -119,11 +122,12 @@ def parse_moment(value: object) -> datetime | None:
     None for anything else: `01/04/2026` means one day here and another there.
     """
     text = value.strip() if isinstance(value, str) else ""
-    if not _MOMENT.fullmatch(text):
+    if not _MOMENT.match(text):
         return None
     try:
         moment = datetime.fromisoformat(text)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if moment.tzinfo is not UTC:
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
     # .NET's empty time is the year 1; it is no time of a robot's.
@@ -132,14 +136,10 @@ def parse_moment(value: object) -> datetime | None:
 
 def name_in(value: object, length: int = MAX_NAME) -> str:
     """A name as a robot gives it, trimmed; `""` for null, a masked or opaque value, or no text."""
-    if value is None or value == "":
-        return ""
-    if isinstance(value, str):
-        text = value.strip()
-    elif isinstance(value, int) and not isinstance(value, bool):
-        text = str(value)
-    else:
-        return ""
+    if not isinstance(value, str):
+        # True is no name.
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+    text = value.strip()
     if text.startswith(("[", "System")) and _OPAQUE.fullmatch(text):
         return ""
     return text if len(text) <= length else bounded(text, length)
@@ -158,10 +158,10 @@ def _text_of(line: bytes | str) -> str:
 
 
 def _read_value(value: object) -> NormalisedEvent | Unreadable:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return Unreadable("UNREADABLE", "It is not a JSON object.")
     record = value.get("record")
-    if isinstance(record, Mapping) and "event" not in value and "event_type" not in value:
+    if isinstance(record, dict) and "event" not in value and "event_type" not in value:
         return _read_journal(record, name_in(value.get("run")), name_in(value.get("file")), value)
     if "Stream" in value and "Instrument" in value and "event" not in value:
         return _read_journal(value, "", "", value)
@@ -172,21 +172,13 @@ def _read_event(record: Mapping[str, Any]) -> NormalisedEvent | Unreadable:
     event_type = name_in(record.get("event")) or name_in(record.get("event_type"))
     if not event_type:
         return Unreadable("NO_EVENT_NAME", "It has neither `event` nor `event_type`.")
-    occurred_at = None
-    for key in ("ts_utc", "timestamp_utc", "timestamp_chicago"):
-        stamp = record.get(key)
-        if stamp is not None and stamp != "":
-            # Chicago's wall time without an offset happens twice a year.
-            zoned = key != "timestamp_chicago" or _has_offset(stamp)
-            occurred_at = parse_moment(stamp) if zoned else None
-            if occurred_at is not None:
-                break
+    occurred_at = _time_in(record)
     if occurred_at is None:
         return Unreadable(
             "TIME_UNREADABLE", "It has no ISO 8601 time in `ts_utc` or `timestamp_utc`."
         )
     data = record.get("data")
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         data = {}
     stream_id = name_in(record.get("stream"))
     on_stream = stream_id not in ("", ENGINE_STREAM)
@@ -218,6 +210,17 @@ def _read_event(record: Mapping[str, Any]) -> NormalisedEvent | Unreadable:
         data=data,
         record=record,
     )
+
+
+def _time_in(record: Mapping[str, Any]) -> datetime | None:
+    for key in ("ts_utc", "timestamp_utc", "timestamp_chicago"):
+        stamp = record.get(key)
+        # Chicago's wall time without an offset happens twice a year.
+        if stamp and (key != "timestamp_chicago" or _has_offset(stamp)):
+            moment = parse_moment(stamp)
+            if moment is not None:
+                return moment
+    return None
 
 
 def _read_journal(

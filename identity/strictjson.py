@@ -21,24 +21,38 @@ class NotReadable(ValueError):
     """Why a text is not JSON that can be relied on, as one sentence."""
 
 
+class _Changed(Exception):
+    """A number that no column holds: the text cannot be kept as it was written."""
+
+
 def loads(text: str) -> Any:
     """The value `text` says; raises NotReadable."""
+    return read(text)[0]
+
+
+def read(text: str) -> tuple[Any, str]:
+    """The value `text` says, and JSON of it that any database keeps; raises NotReadable.
+
+    That is the text itself wherever it can be: writing it anew costs as much as reading it.
+    """
     try:
-        value = _PLAIN_DECODER.decode(text)
-        keys, depth = _measured(value)
-        if depth > MAX_DEPTH:
-            raise NotReadable(f"It is nested deeper than {MAX_DEPTH} levels.")
-        if not _surely_unique(text, keys):
-            value = _DECODER.decode(text)
+        try:
+            value, kept = _AS_WRITTEN.decode(text), _is_storable(text)
+        except _Changed:
+            value, kept = _DECODER.decode(text), False
     except NotReadable:
         raise
     except RecursionError:
         raise NotReadable(f"It is nested deeper than {MAX_DEPTH} levels.") from None
     except ValueError as error:
         raise NotReadable(f"It is not JSON: {error}.") from None
-    # Only these escapes, or a text that was never UTF-8, can bring in what no column holds.
-    suspicious = "\\u0000" in text or "\\ud" in text or "\\uD" in text
-    return storable(value) if suspicious or not text.isascii() else value
+    # Counted first, because that is much quicker than looking.
+    if text.count("{") + text.count("[") > MAX_DEPTH and _is_too_deep(value):
+        raise NotReadable(f"It is nested deeper than {MAX_DEPTH} levels.")
+    if kept:
+        return value, text
+    value = storable(value)
+    return value, json.dumps(value)
 
 
 def loads_each(text: str) -> list[Any]:
@@ -74,7 +88,7 @@ class _Conflicted(dict[str, Any]):
 
 
 def _checked(item: Any, *, with_conflicts: bool) -> Any:
-    if _measured(item)[1] > MAX_DEPTH:
+    if _is_too_deep(item):
         return NotReadable(f"It is nested deeper than {MAX_DEPTH} levels.")
     if with_conflicts:
         for inner in _walk(item):
@@ -94,38 +108,26 @@ def storable(value: Any) -> Any:
     return value
 
 
-def _surely_unique(text: str, keys: int) -> bool:
-    """Whether no object of `text` can have given a key twice: it has as many colons as keys.
-
-    Asked first because it costs a tenth of looking at every object; False is no more than a doubt.
-    """
-    return (
-        text.count('":') == keys
-        and '\\"' not in text
-        and not any(blank in text for blank in (" :", "\t:", "\n:", "\r:"))
-    )
+def _is_storable(text: str) -> bool:
+    """Whether no text in this JSON says NUL or half a surrogate pair, written out or escaped."""
+    if "\\u0000" in text or "\\ud" in text or "\\uD" in text:
+        return False
+    return text.isascii() or _UNSTORABLE.search(text) is None
 
 
-def _measured(value: Any) -> tuple[int, int]:
-    """How many keys a value has in all, and how deep it goes."""
-    keys, level, current = 0, 0, [value]
-    while True:
-        inner: list[Any] = []
-        nested = False
-        for one in current:
-            if isinstance(one, dict):
-                keys += len(one)
-                inner.extend(one.values())
-                nested = True
-            elif isinstance(one, list):
-                inner.extend(one)
-                nested = True
-        if not nested:
-            return keys, level
-        level += 1
+def _is_too_deep(value: Any) -> bool:
+    level, current = 0, [value]
+    while current:
+        containers = [one for one in current if isinstance(one, (dict, list))]
+        level += bool(containers)
         if level > MAX_DEPTH:
-            return keys, level
-        current = inner
+            return True
+        current = [
+            inner
+            for one in containers
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return False
 
 
 def _walk(value: Any) -> Iterator[Any]:
@@ -159,6 +161,24 @@ def _float(digits: str) -> float | str:
     return number if math.isfinite(number) else digits
 
 
+def _integer_as_written(digits: str) -> int:
+    number = _integer(digits)
+    if isinstance(number, str):
+        raise _Changed
+    return number
+
+
+def _float_as_written(digits: str) -> float:
+    # A database keeps every digit and power of ten, or refuses the line for want of room.
+    if len(digits) > 30 or "e" in digits or "E" in digits:
+        raise _Changed
+    return float(digits)
+
+
+def _refused(_: str) -> Any:
+    raise _Changed
+
+
 def _decoder(make_object: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> json.JSONDecoder:
     return json.JSONDecoder(
         object_pairs_hook=make_object,
@@ -169,4 +189,9 @@ def _decoder(make_object: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> 
 
 
 _DECODER = _decoder(_object)
-_PLAIN_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=str)
+_AS_WRITTEN = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_int=_integer_as_written,
+    parse_float=_float_as_written,
+    parse_constant=_refused,
+)

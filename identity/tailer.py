@@ -21,7 +21,7 @@ from identity.models import LogFolder
 logger = logging.getLogger(__name__)
 
 PATTERN = "robot_*.jsonl"
-BATCHES_A_TURN = 20
+BATCHES_A_TURN = 8
 # A line without its end that nobody has touched for this long will get none any more.
 ABANDONED_AFTER = 5.0
 

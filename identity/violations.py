@@ -44,7 +44,7 @@ Key = tuple[str, str, str, str]
 """Market, scope, code, subject."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sight:
     """One finding, when and by which run it was made, and what it was seen in."""
 
