@@ -21,6 +21,8 @@ SWEEP = "watchdog_project.tasks.sweep_identity"
 REAP = "watchdog_project.tasks.reap_stale_locks"
 PRUNE = "watchdog_project.tasks.prune_history"
 SESSIONS = "watchdog_project.tasks.write_market_sessions"
+WATCH = "watchdog_project.tasks.watch_alerts"
+DELIVER = "watchdog_project.tasks.deliver_alerts"
 
 Clock = Callable[[], datetime]
 
@@ -44,6 +46,24 @@ def beat(task: str, work: Callable[[datetime], object], clock: Clock = timezone.
             _note_failure(task, refusal)
         logger.warning("The periodic task %s did not run: %s", task, refusal)
         return False
+    except Exception as failure:
+        logger.exception("The periodic task %s failed; its next run tries again.", task)
+        _note_failure(task, failure)
+        return False
+    return True
+
+
+def beat_beside_others(
+    task: str, work: Callable[[datetime], object], clock: Clock = timezone.now
+) -> bool:
+    """The same for work that comes every few seconds and may run twice at once: without a lease.
+
+    It writes once, at its end.
+    """
+    started_at = clock()
+    try:
+        work(started_at)
+        _note(task, started_at=started_at, finished_at=clock(), error="")
     except Exception as failure:
         logger.exception("The periodic task %s failed; its next run tries again.", task)
         _note_failure(task, failure)

@@ -78,6 +78,11 @@ AXES_VERBOSE = False
 WATCHDOG_KEY_REQUESTS_PER_SECOND = env.float("WATCHDOG_KEY_REQUESTS_PER_SECOND", default=100.0)
 WATCHDOG_KEY_REPORTS_PER_SECOND = env.float("WATCHDOG_KEY_REPORTS_PER_SECOND", default=1000.0)
 
+# What was sealed with an older SECRET_KEY stays readable: channels' addresses, sessions.
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+# Where people reach this installation; messages link to it.
+WATCHDOG_URL = env.str("WATCHDOG_URL", default="").rstrip("/")
+
 WATCHDOG_PUBLIC_STATUS = env.bool("WATCHDOG_PUBLIC_STATUS", default=not PRODUCTION)
 
 # How long a process relies on a key it has seen, and so how late a revocation may take effect.
@@ -229,7 +234,10 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_DEFAULT_QUEUE = "watchdog"
-CELERY_TASK_ROUTES = {"watchdog_project.tasks.sweep_identity": {"queue": "sweep"}}
+CELERY_TASK_ROUTES = {
+    f"watchdog_project.tasks.{name}": {"queue": "sweep"}
+    for name in ("sweep_identity", "watch_alerts", "deliver_alerts")
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
@@ -243,6 +251,17 @@ CELERY_BEAT_SCHEDULE = {
         "task": "watchdog_project.tasks.reap_stale_locks",
         "schedule": timedelta(seconds=15),
         "options": {"expires": 14},
+    },
+    # Both look at what lies in the database, so a lost or late one costs seconds.
+    "alerts": {
+        "task": "watchdog_project.tasks.watch_alerts",
+        "schedule": timedelta(seconds=5),
+        "options": {"expires": 4, "queue": "sweep"},
+    },
+    "alert delivery": {
+        "task": "watchdog_project.tasks.deliver_alerts",
+        "schedule": timedelta(seconds=5),
+        "options": {"expires": 4, "queue": "sweep"},
     },
     "retention": {
         "task": "watchdog_project.tasks.prune_history",

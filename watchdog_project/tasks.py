@@ -7,22 +7,40 @@ nothing. Celery's Django fix-up closes the thread's database connection before a
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from datetime import datetime, timedelta
 
 from celery import shared_task
 from django.conf import settings
+from django.utils import timezone
 
 from identity import retention
 from locks.jobs import prune_job_history
 from locks.services import reap_expired
-from watchdog_project.heartbeat import PRUNE, REAP, SESSIONS, SWEEP, beat
+from watchdog_project.alerts.channels import get_ready
+from watchdog_project.alerts.models import Channel
+from watchdog_project.alerts.outbox import deliver_due
+from watchdog_project.alerts.retention import prune_alerts
+from watchdog_project.alerts.watch import watch
+from watchdog_project.heartbeat import (
+    DELIVER,
+    PRUNE,
+    REAP,
+    SESSIONS,
+    SWEEP,
+    WATCH,
+    beat,
+    beat_beside_others,
+)
 from watchdog_project.history import prune_statuses, sweep_markets
 from watchdog_project.sessions import sessions_are_due, write_sessions
 
 logger = logging.getLogger(__name__)
 
 JOB_HISTORY = timedelta(days=1)
+# A little less than until the next beat: one look a second, whoever makes it.
+WATCH_FOR = 4.5
 
 
 @shared_task(name=SWEEP)
@@ -49,6 +67,28 @@ def write_market_sessions() -> None:
     beat(SESSIONS, _write_sessions)
 
 
+@shared_task(name=WATCH)
+def watch_alerts() -> None:
+    """Look every second whether something is wrong, until the next beat looks."""
+    beat_beside_others(WATCH, _watch)
+
+
+@shared_task(name=DELIVER)
+def deliver_alerts() -> None:
+    """Send the messages that are due, old ones among them."""
+    beat_beside_others(DELIVER, _deliver)
+
+
+def _watch(now: datetime) -> None:
+    watch(WATCH_FOR, timezone.now, time.sleep, deliver_alerts.delay)
+
+
+def _deliver(now: datetime) -> None:
+    if Channel.objects.filter(enabled=True).exists():
+        get_ready()
+        deliver_due(timezone.now)
+
+
 def _sweep(now: datetime) -> None:
     identities = sweep_markets(now)
     seen = Counter(str(identity.status) for identity in identities)
@@ -69,6 +109,7 @@ def _prune(now: datetime) -> None:
         changes=timedelta(days=settings.WATCHDOG_KEEP_CHANGES_DAYS),
     )
     prune_statuses(now - keep.changes)
+    prune_alerts(now - keep.changes)
     pruned = retention.prune_history(now, keep)
     logger.info(
         "Forgot %s unchanged results, %s events, %s ended violations, %s samples of lines that "

@@ -31,12 +31,14 @@ from watchdog_project.alerts.facts import (
     Lease,
     Pair,
     Refusal,
+    Session,
     Standing,
     Switch,
 )
 from watchdog_project.alerts.kinds import QUIET_AFTER
 from watchdog_project.heartbeat import SWEEP
 from watchdog_project.models import TaskHeartbeat
+from watchdog_project.sessions import sessions_of
 from watchdog_project.status import SWEEP_OVERDUE_AFTER
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,9 @@ def gather_facts(now: datetime) -> Facts:
     switches = read(_switches, "switches")
     jobs = read(lambda: _jobs(now), "jobs")
     intakes = read(lambda: _intakes(now), "intakes")
+    pairs = {(one.market, one.scope) for one in identities}
+    pairs |= {(one.market, one.scope) for one in leases}
+    sessions = read(lambda: _sessions(pairs, now), "sessions")
     return Facts(
         now=now,
         leases=leases,
@@ -72,6 +77,7 @@ def gather_facts(now: datetime) -> Facts:
         switches=switches,
         jobs=jobs,
         intakes=intakes,
+        sessions=dict(sessions),
         unread=frozenset(unread),
     )
 
@@ -248,6 +254,15 @@ def _jobs(now: datetime) -> list[Job]:
         if last is not None and now - last > late:
             found.append(Job(row.task.rpartition(".")[2], last + late, row.error))
     return found
+
+
+def _sessions(pairs: set[Pair], now: datetime) -> list[tuple[Pair, Session]]:
+    told = sessions_of({market for market, _ in pairs}, now)
+    return [
+        (pair, Session(found.open, found.since, found.next_change_at))
+        for pair in pairs
+        if (found := told.get(pair[0])) is not None
+    ]
 
 
 def _intakes(now: datetime) -> list[Intake]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import socket
 import sys
@@ -56,6 +57,8 @@ class Command(BaseCommand):
     def _run(self, bind: str, port: int, folders: list[Path], *, with_demo: bool) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         address = f"http://{_in_url(bind)}:{port}"
+        # Messages link to where people reach this; a proxy's address is given from outside.
+        os.environ.setdefault("WATCHDOG_URL", address)
         demo_folder = settings.WATCHDOG_HOME / "demo"
         if with_demo:
             demo_folder.mkdir(exist_ok=True)
@@ -96,7 +99,7 @@ def programs(bind: str, port: int) -> list[Program]:
         Program(
             "worker",
             [
-                *celery, "worker", "--loglevel", "INFO", "--pool", "threads", "--concurrency", "4",
+                *celery, "worker", "--loglevel", "INFO", "--pool", "threads", "--concurrency", "6",
                 "--queues", "watchdog,sweep", "--without-gossip", "--without-mingle",
                 "--without-heartbeat",
             ],
