@@ -167,7 +167,7 @@ def badge_of(request: HttpRequest) -> Badge:
 
 def _read_badge(now: datetime) -> Badge:
     try:
-        return badge_from(snapshot(now), now)
+        return badge_from(snapshot(now, with_ingest=False), now)
     except Exception:
         logger.exception("The badge could not be made; the status is shown as unknown.")
         return badge_from({"unreadable": ["the status"]}, now)

@@ -7,20 +7,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.safestring import SafeString
 
-from identity.models import IngestError, LogFolder
-from locks.models import LockEvent, LockEventType, LockKind
+from watchdog_project.alerts.kinds import Severity
+from watchdog_project.alerts.models import Alert
+from watchdog_project.alerts.services import worst_open_alerts
 from watchdog_project.badge import LOOKS, Look, badge_of
-from watchdog_project.models import TaskHeartbeat
+from watchdog_project.drawing import Window, draw_strip
+from watchdog_project.headline import headline_of
+from watchdog_project.own_health import own_health
+from watchdog_project.timeline import identity_strips
 
 WORST_FIRST = ("VIOLATION", "STALE", "UNKNOWN", "OK", "IDLE")
-REFUSALS_SHOWN_FOR = timedelta(hours=24)
-# A periodic task that is this many of its intervals late is called overdue.
-OVERDUE_AFTER = 2.5
+# Beyond these, the worst ones, a market is a name and a colour.
+SHOWN_IN_FULL = 60
+SHOWN_ALERTS = 6
 
 FIRST_STEPS = (
     (
@@ -86,30 +90,56 @@ class MarketRow:
     def name(self) -> str:
         return self.market or "(no market)"
 
+    @property
+    def full_name(self) -> str:
+        return f"{self.name}@{self.scope}" if self.scope else self.name
+
+    @property
+    def first_violation(self) -> Mapping[str, Any] | None:
+        """The one that has been red for longest, else the first of those accepted."""
+        red = [one for one in self.violations if not one.get("accepted_until")]
+        return min(
+            red or self.violations, key=lambda one: str(one.get("opened_at") or ""), default=None
+        )
+
+    @property
+    def since(self) -> datetime | None:
+        """Since when it stands as it does, as far as that is known."""
+        first = self.first_violation
+        if self.status == "VIOLATION" and first is not None:
+            return as_time(first.get("opened_at"))
+        if self.status == "STALE":
+            return self.evidence_at
+        return self.changed_at if self.status in ("OK", "UNKNOWN") else None
+
 
 def dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Unfold's callback: what admin/index.html needs, from one snapshot and a few counts."""
+    """Unfold's callback: what admin/index.html needs, from one snapshot and three more queries."""
     now = timezone.now()
     badge = badge_of(request)
-    rows = market_rows(badge.snapshot, refusals_since(now - REFUSALS_SHOWN_FOR))
-    folders = list(LogFolder.objects.filter(active=True).order_by("path"))
+    health = own_health(now)
+    rows = market_rows(badge.snapshot, health.refusals)
+    shown = rows[:SHOWN_IN_FULL]
+    alerts = worst_open_alerts()
     server = request.build_absolute_uri("/").rstrip("/")
     context.update(
         {
             "title": "Dashboard",
             "badge": badge,
-            "rows": rows,
+            "headline": headline_of(badge, rows) if rows else None,
+            "rows": _with_strips(shown, now),
+            "more_rows": rows[SHOWN_IN_FULL:],
+            "market_count": len(rows),
             "read_at": now,
+            "alerts": alerts[:SHOWN_ALERTS],
+            "alert_count": len(alerts),
+            "alert_look": _alert_look(alerts),
             "violation_count": sum(len(row.violations) for row in rows),
+            "red_count": sum(row.status == "VIOLATION" for row in rows),
             "holder_count": sum(row.holder is not None for row in rows),
-            "refused_count": sum(row.refused for row in rows),
-            "sweep": badge.snapshot.get("sweep") or {},
-            "ingest": badge.snapshot.get("ingest") or {},
-            "last_event_at": as_time((badge.snapshot.get("ingest") or {}).get("last_event_at")),
-            "tasks": task_rows(now),
-            "failing_folders": [folder for folder in folders if folder.error],
-            "folder_count": len(folders),
-            "ingest_errors": IngestError.objects.filter(at__gte=now - REFUSALS_SHOWN_FOR).count(),
+            "refused_count": sum(health.refusals.values()),
+            "stopped": [row.full_name for row in rows if row.kill_switch],
+            "health": health,
             "first_steps": [
                 (title, command.format(server=server), note) for title, command, note in FIRST_STEPS
             ],
@@ -118,16 +148,20 @@ def dashboard_context(request: HttpRequest, context: dict[str, Any]) -> dict[str
     return context
 
 
-def refusals_since(since: datetime) -> dict[tuple[str, str], int]:
-    """(market, scope) -> how often a second executor was refused since then."""
-    counted = (
-        LockEvent.objects.filter(
-            kind=LockKind.CANONICAL_MARKET, type=LockEventType.ALREADY_ACTIVE, at__gte=since
-        )
-        .values_list("name", "scope")
-        .annotate(times=Count("id"))
-    )
-    return {(name, scope): times for name, scope, times in counted}
+def _alert_look(alerts: Sequence[Alert]) -> str:
+    """How loud the open alerts are, in the colours of the badge."""
+    severities = {alert.severity for alert in alerts}
+    if severities & {Severity.EMERGENCY, Severity.CRITICAL}:
+        return "violation"
+    return "stale" if Severity.WARNING in severities else ""
+
+
+def _with_strips(rows: Sequence[MarketRow], now: datetime) -> list[tuple[MarketRow, SafeString]]:
+    """Each row with its last 24 hours; the picture moves on once a minute, not at every look."""
+    until = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    window = Window(until - timedelta(days=1), until)
+    strips = identity_strips(window.since, now)
+    return [(row, draw_strip(strips.get((row.market, row.scope), ()), window)) for row in rows]
 
 
 def market_rows(
@@ -182,22 +216,6 @@ def _holder(lock: Mapping[str, Any] | None) -> Holder | None:
         acquired_at=as_time(lock.get("acquired_at")),
         expires_in=None if remaining is None else max(0.0, float(remaining)),
     )
-
-
-def task_rows(now: datetime) -> list[dict[str, Any]]:
-    """The periodic tasks with how long ago each last finished, in seconds."""
-    rows = []
-    for heartbeat in TaskHeartbeat.objects.order_by("task"):
-        age = (now - heartbeat.finished_at).total_seconds() if heartbeat.finished_at else None
-        rows.append(
-            {
-                "name": heartbeat.task.rpartition(".")[2].replace("_", " "),
-                "heartbeat": heartbeat,
-                "age": age,
-                "overdue": age is None or age > heartbeat.interval * OVERDUE_AFTER,
-            }
-        )
-    return rows
 
 
 def as_time(value: Any) -> datetime | None:

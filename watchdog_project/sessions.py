@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Case, CharField, DateField, F, TextField, Value, When
 
 from identity.models import CanonicalInstrument
 from watchdog_project.market_hours import (
@@ -80,25 +81,36 @@ def sessions_are_due(now: datetime) -> bool:
 
 
 def sessions_of(markets: Iterable[str], now: datetime) -> dict[str, Session]:
-    """Whether each market trades at `now`; two queries, however many markets.
+    """Whether each market trades at `now`; one query, however many markets.
 
     A market without a calendar, or without days written, is not known, and that is not closed.
     """
     wanted = set(markets)
     if not wanted:
         return {}
-    calendars = {symbol: key for symbol, key in _calendars().items() if symbol in wanted}
-    days: dict[str, dict[date, str]] = defaultdict(dict)
-    rows = SessionDay.objects.filter(
-        calendar_key__in=set(calendars.values()),
-        day__range=(_today(now) - BEHIND, _today(now) + LOOK_AHEAD),
+    found = CanonicalInstrument.objects.exclude(calendar_key="").order_by()
+    named = found.annotate(
+        market=F("symbol"), col_day=Value(None, DateField()), col_hours=Value("", TextField())
+    ).values_list("calendar_key", "market", "col_day", "col_hours")
+    written = (
+        SessionDay.objects.filter(
+            calendar_key__in=found.values("calendar_key"),
+            day__range=(_today(now) - BEHIND, _today(now) + LOOK_AHEAD),
+        )
+        .annotate(
+            market=Value("", CharField()),
+            col_hours=Case(When(corrected_hours="", then=F("hours")), default=F("corrected_hours")),
+        )
+        .values_list("calendar_key", "market", "day", "col_hours")
     )
-    for key, day, hours, corrected in rows.values_list(
-        "calendar_key", "day", "hours", "corrected_hours"
-    ):
-        if corrected or hours:
-            days[key][day] = corrected or hours
-    told = {key: session_at(known, now) for key, known in days.items()}
+    calendars: dict[str, str] = {}
+    days: dict[str, dict[date, str]] = defaultdict(dict)
+    for key, market, day, hours in named.union(written, all=True):
+        if market:
+            calendars[market] = key
+        elif hours:
+            days[key][day] = hours
+    told = {key: session_at(days[key], now) for key in days}
     return {market: told.get(calendars.get(market, ""), UNKNOWN) for market in wanted}
 
 

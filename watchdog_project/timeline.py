@@ -5,12 +5,11 @@ A few queries for all markets, however many there are; the painting itself is pu
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from django.db.models import Q
+from django.db.models import Q, Value
 
 from identity.models import Violation
 from locks.models import LockEvent, LockEventType, LockKind, Tenure
@@ -19,7 +18,8 @@ from watchdog_project.models import StatusSpan
 
 Market = tuple[str, str]
 
-MOST_SPANS = 20_000
+MOST_SPANS = 50_000
+SPAN, RED = "span", "red"
 MOST_TENURES = 300
 MOST_EVENTS = 600
 
@@ -49,7 +49,7 @@ class LockHistory:
 def identity_strips(
     since: datetime, now: datetime, market: Market | None = None
 ) -> Mapping[Market, list[Segment]]:
-    """How each market stood between `since` and `now`, oldest first; two queries for all of them.
+    """How each market stood between `since` and `now`, oldest first; one query for all of them.
 
     A time that no sweep looked at, after the first one, was STALE. Violations count from their own
     times, which a sweep sees up to a minute late; those of old logs and those accepted count as the
@@ -62,17 +62,21 @@ def identity_strips(
     if market is not None:
         spans = spans.filter(market=market[0], scope=market[1])
         violations = violations.filter(market=market[0], scope=market[1])
-    stretches: dict[Market, list[Segment]] = defaultdict(list)
-    for row in spans.order_by("-seen_at", "-pk")[:MOST_SPANS]:
-        stretches[row.market, row.scope].append(Segment(row.status, row.began_at, row.seen_at))
-    red: dict[Market, list[Segment]] = defaultdict(list)
-    for name, scope, opened_at, ended_at in violations.order_by("-opened_at").values_list(
-        "market", "scope", "opened_at", "ended_at"
-    )[:MOST_SPANS]:
-        red[name, scope].append(Segment("VIOLATION", opened_at, ended_at or now))
+    found = spans.annotate(kind=Value(SPAN)).values_list(
+        "kind", "market", "scope", "status", "began_at", "seen_at"
+    )
+    red = violations.annotate(kind=Value(RED), status=Value("VIOLATION")).values_list(
+        "kind", "market", "scope", "status", "opened_at", "ended_at"
+    )
+    painted: dict[str, dict[Market, list[Segment]]] = {SPAN: {}, RED: {}}
+    for kind, name, scope, status, start, end in found.union(red, all=True)[:MOST_SPANS]:
+        segment = Segment(status, start, end or now)
+        painted[kind].setdefault((name, scope), []).append(segment)
     return {
-        one: clipped(over(unbroken(stretches[one], now), red[one]), since, now)
-        for one in {*stretches, *red}
+        one: clipped(
+            over(unbroken(painted[SPAN].get(one, ()), now), painted[RED].get(one, ())), since, now
+        )
+        for one in {*painted[SPAN], *painted[RED]}
     }
 
 

@@ -215,8 +215,8 @@ def _trouble(now: datetime) -> None:
         LockEvent.objects.create(
             type=type_,
             name=market,
-            run_id="late-77d0",
-            host="trader-4",
+            run_id="late-77d0" if refused else "es-09b1",
+            host="trader-4" if refused else "trader-1",
             fencing_token=40,
             code="CANONICAL_MARKET_ALREADY_ACTIVE" if refused else "",
             at=_ago(now, hours),

@@ -114,14 +114,14 @@ def test_a_correction_that_makes_no_sense_or_has_no_reason_changes_nothing(
     assert not SessionDay.objects.exists()
 
 
-def test_every_market_is_told_of_with_two_queries() -> None:
+def test_every_market_is_told_of_with_one_query() -> None:
     write_sessions(TUESDAY, usual)
     markets = list(CanonicalInstrument.objects.values_list("symbol", flat=True))
 
     with CaptureQueriesContext(connection) as queries:
         told = sessions_of([*markets, "", "NO_SUCH"], TUESDAY)
 
-    assert len(queries) == 2
+    assert len(queries) == 1
     assert {told[market].open for market in markets} == {True}
     assert told[""].open is None
     assert told["NO_SUCH"].open is None

@@ -108,14 +108,14 @@ def test_what_began_before_the_window_is_cut_at_its_edge() -> None:
 
 
 @pytest.mark.django_db
-def test_strips_of_many_markets_cost_two_queries() -> None:
+def test_strips_of_many_markets_cost_one_query() -> None:
     for number in range(30):
         span("OK", 600, 1, f"M{number:02}")
 
     with CaptureQueriesContext(connection) as queries:
         assert len(identity_strips(DAY.since, NOW)) == 30
 
-    assert len(queries) == 2
+    assert len(queries) == 1
 
 
 @pytest.mark.django_db

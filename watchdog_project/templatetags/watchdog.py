@@ -68,6 +68,17 @@ def market_address(market: str, scope: str = "") -> str:
     return market_url(market, scope)
 
 
+@register.simple_tag
+def alerts_address(pk: int | None = None) -> str:
+    """The address of the open alerts, or of one."""
+    if pk is None:
+        return _address("admin:watchdog_alert_changelist", "?state=open")
+    try:
+        return reverse("admin:watchdog_alert_change", args=[pk])
+    except NoReverseMatch:
+        return reverse("admin:index")
+
+
 @register.filter
 def seconds(value: float | None) -> str:
     """A duration for the eye: 12 s, 4 min, 3 h, 2 d; unknown is a question mark."""
