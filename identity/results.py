@@ -119,7 +119,7 @@ def apply_reports(admitted: Sequence[Admitted], now: datetime) -> None:
         known[pair] = at
         one.is_evidence = True
         if one.report.passed is not None:
-            said = "; ".join(one.report.violations[:5]) or "it did not pass"
+            said = "; ".join(one.report.violations[:5]).rstrip(".") or "it did not pass"
             message = "" if one.report.passed else f"The robot reports a violation: {said}."
             one.findings.append(
                 Finding(

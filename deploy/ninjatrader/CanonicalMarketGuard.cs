@@ -872,10 +872,10 @@ namespace Watchdog.Internal
             if (isDue) TellStatus(true);
             if (surroundings.Now() >= endAt) return false;
             Fill();
-            if (batch.Count > 0 && surroundings.Now() >= postAt) Post();
-            else if (batch.Count == 0 && !double.IsPositiveInfinity(endAt)) return false;
+            if (batch.Count == 0 && !double.IsPositiveInfinity(endAt)) return false;
             double wait = batch.Count == 0 ? 1.0 : Math.Min(postAt - surroundings.Now(), 1.0);
-            surroundings.Wait(wake, Math.Max(wait, 0.0));
+            if (wait > 0) surroundings.Wait(wake, wait);
+            else Post();
             return true;
         }
 
@@ -885,8 +885,6 @@ namespace Watchdog.Internal
             lock (gate)
             {
                 while (batch.Count < MostInBatch && waiting.Count > 0) batch.Add(waiting.Dequeue());
-                // What was left over when this one was taken is to be sent without another wait.
-                if (waiting.Count > 0) wake.Set();
             }
         }
 

@@ -6,10 +6,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.guard.authority import Answer, LockAuthority
 from tests.ninjatrader.driver import Driver
+from tests.server import Server, Template
 
 HERE = Path(__file__).resolve().parent
 DEPLOYED = HERE.parents[1] / "deploy" / "ninjatrader"
@@ -70,3 +73,43 @@ def staged_drivers(program: Path) -> Iterator[Callable[[], Driver]]:
     yield alive
     for driver in drivers:
         driver.close()
+
+
+class ShortAuthority(LockAuthority):
+    """Short leases, and a place for events; `refuses_events` is a status to refuse them with."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.refuses_events = 0
+        super().__init__()
+
+    def answer(self, path: str, key: str | None, body: Any) -> Answer:
+        if path != "/api/events":
+            return super().answer(path, key, body)
+        if self.refuses_events:
+            return self.refuses_events, {"code": "X", "detail": "Not now."}
+        self.events.extend(body)
+        return 200, {"accepted": len(body), "duplicates": 0, "rejected": []}
+
+
+@pytest.fixture
+def authority() -> Iterator[ShortAuthority]:
+    running = ShortAuthority()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def watchdog(
+    mono: None, server_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """One real server for all; each test has markets of its own there."""
+    running = Server(server_template, tmp_path_factory.mktemp("watchdog") / "home")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return str(tmp_path / "root")
