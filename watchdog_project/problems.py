@@ -18,6 +18,7 @@ from rest_framework.views import set_rollback
 
 from canonical_guard.errors import GuardError
 from locks.errors import LockRefused
+from watchdog_project.log_context import current_request_id
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +55,10 @@ def problem_body(
     code: str, http_status: int, detail: str, extra: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """The members of a problem; `extra` cannot replace the standard ones."""
+    named = current_request_id()
     return {
         **(extra or {}),
+        **({"request_id": named} if named else {}),
         "type": "about:blank",
         "title": code.replace("_", " ").capitalize(),
         "status": int(http_status),

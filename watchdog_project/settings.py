@@ -112,6 +112,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "watchdog_project.request_log.RequestLog",
     "django.middleware.security.SecurityMiddleware",
     "watchdog_project.headers.BrowserHeaders",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -276,16 +277,40 @@ CELERY_BEAT_SCHEDULE = {
     },
 }
 
+# For people, `line`; for what collects logs, `json`, which tells each request as well.
+WATCHDOG_LOG_FORMAT = env.str("WATCHDOG_LOG_FORMAT", default="json" if PRODUCTION else "line")
+if WATCHDOG_LOG_FORMAT not in ("line", "json"):
+    raise ImproperlyConfigured(f"WATCHDOG_LOG_FORMAT is line or json, not {WATCHDOG_LOG_FORMAT}.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "%(levelname)s %(name)s %(message)s",
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "timestamp": True,
+        },
+    },
+    "filters": {"context": {"()": "watchdog_project.log_context.Context"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": WATCHDOG_LOG_FORMAT,
+            "filters": ["context"],
+        }
+    },
     "loggers": {
         # Each run of a task says what it did itself; that it was sent and received is noise. Who
         # logged in is a row of its own.
         name: {"level": "WARNING"}
         for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat", "axes")
+    }
+    | {
+        "watchdog_project.request_log": {
+            "level": "INFO" if WATCHDOG_LOG_FORMAT == "json" else "WARNING"
+        }
     },
     "root": {"handlers": ["console"], "level": env.str("WATCHDOG_LOG_LEVEL", default="INFO")},
 }

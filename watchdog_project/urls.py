@@ -19,6 +19,7 @@ from watchdog_project.api import (
 )
 from watchdog_project.handover import resolve_market, tenure_facts
 from watchdog_project.market_page import market_page
+from watchdog_project.metrics import MetricsView
 from watchdog_project.runbook_page import runbook_page
 
 handler400 = "watchdog_project.error_pages.bad_request"
@@ -39,6 +40,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     _at("healthz", HealthView, "healthz"),
     _at("readyz", ReadyView, "readyz"),
+    _at("metrics", MetricsView, "metrics"),
     _at("api/watchdog/status", StatusView, "watchdog-status"),
     _at(r"api/watchdog/badge\.svg", BadgeView, "watchdog-badge"),
     _at("api/schema", SchemaView, "schema"),

@@ -14,6 +14,7 @@ from identity.registry import seed_registry
 from locks.models import KillSwitch
 from tests.watchdog.cast import a_held_lease, a_passing_market, a_sweep_finished
 from watchdog_project.api_keys import create_api_key, revoke_api_key
+from watchdog_project.throttles import BUDGETS
 
 ClientOf = Callable[[str], APIClient]
 
@@ -27,6 +28,11 @@ def _kill_switch_is_there(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("django_db"):
         request.getfixturevalue("db")
         KillSwitch.objects.get_or_create(market="")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_asked_before() -> None:
+    BUDGETS.left.clear()
 
 
 @pytest.fixture

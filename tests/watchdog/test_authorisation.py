@@ -35,6 +35,7 @@ DEMANDS = [
     ("identity-resolve", "GET", "/api/identity/resolve", "reader"),
     ("watchdog-status", "GET", "/api/watchdog/status", "reader"),
     ("watchdog-badge", "GET", "/api/watchdog/badge.svg", "reader"),
+    ("metrics", "GET", "/metrics", "reader"),
     ("schema", "GET", "/api/schema", "reader"),
     ("docs", "GET", "/api/docs", "reader"),
 ]

@@ -1,0 +1,27 @@
+"""Which request or task a line was logged for. Imported by the settings, so it needs no models."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+
+from celery import current_task
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+def current_request_id() -> str:
+    """The id of the request at hand; empty outside of one."""
+    return request_id.get()
+
+
+class Context(logging.Filter):
+    """Puts it on the record, for formatters that tell all that a record has."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if named := current_request_id():
+            record.request_id = named
+        if current_task and current_task.request.id:
+            record.task = current_task.name
+            record.task_id = current_task.request.id
+        return True
