@@ -233,6 +233,9 @@ def _rejected(line: Line) -> Rejected:
 
 
 def _warnings(new: Sequence[Admitted], lines: Sequence[Line]) -> list[Rejected]:
+    doubtful = [one for one in new if one.problems]
+    if not doubtful:
+        return []
     index_of = {line.key: line.index for line in lines}
     return [
         Rejected(
@@ -242,6 +245,5 @@ def _warnings(new: Sequence[Admitted], lines: Sequence[Line]) -> list[Rejected]:
             sample_of(str(dict(one.event.data))),
             one.offset,
         )
-        for one in new
-        if one.problems
+        for one in doubtful
     ]

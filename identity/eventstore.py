@@ -1,20 +1,18 @@
 """Events in, each once: by the quickest way the database has, which is not the ORM's.
 
-On PostgreSQL that is COPY, on SQLite a prepared statement. Neither tells which rows were there, so
-that is looked up first; whoever was faster since then is met by a statement that tells.
+Runs inside its caller's transaction. Two writers of the same event: the second waits for the first
+and finds it a duplicate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connection, transaction
 
 from identity.models import EventOrigin, IdentityEvent
-
-ROWS_A_STATEMENT = 500
 
 
 class EventRow(NamedTuple):
@@ -37,48 +35,38 @@ class EventRow(NamedTuple):
     changed: bool = False
 
 
-def insert_events(rows: Sequence[EventRow]) -> set[str]:
-    """Insert what is not there yet; returns the identity keys that were new.
+_TABLE = f'"{IdentityEvent._meta.db_table}"'
+_COLUMNS = ", ".join(f'"{name}"' for name in EventRow._fields)
+_HOLES = ", ".join(["%s"] * len(EventRow._fields))
+_INSERT = f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES ({_HOLES})"  # noqa: S608 our own names only
 
-    Runs inside its caller's transaction. Two writers of the same event: the second waits for the
-    first and finds it a duplicate.
-    """
+
+def insert_events(rows: Sequence[EventRow]) -> set[str]:
+    """Insert what is not there yet; returns the identity keys that were new."""
     by_key = {row.identity_key: row for row in rows}
-    known = _known(list(by_key))
-    new = [row for key, row in by_key.items() if key not in known]
-    if not new:
+    if not by_key:
         return set()
     if connection.vendor == "sqlite":
-        # Nobody else writes until this transaction ends.
-        _insert_prepared(new)
-        return {row.identity_key for row in new}
-    try:
-        with transaction.atomic():
-            _copy(new)
-    except IntegrityError:
-        return _insert_one_by_one(new)
-    return {row.identity_key for row in new}
+        return _insert_prepared(by_key)
+    return _insert_copied(by_key)
 
 
-def _known(keys: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for start in range(0, len(keys), ROWS_A_STATEMENT):
-        asked = keys[start : start + ROWS_A_STATEMENT]
-        found.update(
-            IdentityEvent.objects.filter(identity_key__in=asked).values_list(
-                "identity_key", flat=True
-            )
-        )
-    return found
+def _insert_prepared(rows: Mapping[str, EventRow]) -> set[str]:
+    """On SQLite: a prepared statement, which tells how many were new, not which.
 
-
-def _insert_prepared(rows: Sequence[EventRow]) -> None:
-    holes = ", ".join(["%s"] * len(EventRow._fields))
+    Nobody else writes meanwhile, and keys only grow, so the new ones are those behind the last.
+    """
     with connection.cursor() as cursor:
-        cursor.executemany(f"INSERT INTO {_table()} VALUES ({holes})", list(_as_text(rows)))  # noqa: S608
+        cursor.execute(f"SELECT MAX(id) FROM {_TABLE}")  # noqa: S608 our own names only
+        last = cursor.fetchone()[0] or 0
+        cursor.executemany(f"{_INSERT} ON CONFLICT DO NOTHING", list(_as_text(rows.values())))
+        if cursor.rowcount == len(rows):
+            return set(rows)
+    new = IdentityEvent.objects.filter(pk__gt=last)
+    return set(new.values_list("identity_key", flat=True))
 
 
-def _as_text(rows: Sequence[EventRow]) -> Iterator[tuple[Any, ...]]:
+def _as_text(rows: Iterable[EventRow]) -> Iterator[tuple[Any, ...]]:
     """SQLite keeps times as text in UTC."""
     text_of: dict[datetime, str] = {}
     for row in rows:
@@ -88,36 +76,38 @@ def _as_text(rows: Sequence[EventRow]) -> Iterator[tuple[Any, ...]]:
         yield *row[:2], _text(row.occurred_at), text_of[received_at], *row[4:]
 
 
-def _copy(rows: Sequence[EventRow]) -> None:
-    with (
-        connection.cursor() as cursor,
-        connection.wrap_database_errors,
-        cursor.copy(f"COPY {_table()} FROM STDIN") as copy,
-    ):
-        for row in rows:
-            copy.write_row(row)
+def _insert_copied(rows: Mapping[str, EventRow]) -> set[str]:
+    """On PostgreSQL: COPY, which fails where one is known; so those are looked up before it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT identity_key FROM {_TABLE} WHERE identity_key = ANY(%s)",  # noqa: S608
+            [list(rows)],
+        )
+        known = {key for (key,) in cursor.fetchall()}
+        new = [row for key, row in rows.items() if key not in known]
+        try:
+            with (
+                transaction.atomic(),
+                connection.wrap_database_errors,
+                cursor.copy(f"COPY {_TABLE} ({_COLUMNS}) FROM STDIN") as copy,
+            ):
+                for row in new:
+                    copy.write_row(row)
+        except IntegrityError:
+            # Somebody else brought one of them since they were looked up.
+            return _insert_one_by_one(new)
+    return {row.identity_key for row in new}
 
 
-def _insert_one_by_one(rows: Sequence[EventRow]) -> set[str]:
-    holes = ", ".join(["%s"] * len(EventRow._fields))
-    statement = (
-        f"INSERT INTO {_table()} VALUES ({holes})"  # noqa: S608 our own names only
-        " ON CONFLICT (identity_key) DO NOTHING"
-    )
+def _insert_one_by_one(rows: Iterable[EventRow]) -> set[str]:
     new: set[str] = set()
     with connection.cursor() as cursor:
-        # In one order, so that two who send the same events do not wait for each other.
+        # In one order, so that two who bring the same events do not wait for each other.
         for row in sorted(rows):
-            cursor.execute(statement, row)
+            cursor.execute(f"{_INSERT} ON CONFLICT DO NOTHING", row)
             if cursor.rowcount:
                 new.add(row.identity_key)
     return new
-
-
-def _table() -> str:
-    quote = connection.ops.quote_name
-    columns = ", ".join(quote(name) for name in EventRow._fields)
-    return f"{quote(IdentityEvent._meta.db_table)} ({columns})"
 
 
 def _text(at: datetime) -> str:

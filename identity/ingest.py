@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 
 from identity.admission import Place, file_key, posted_key
@@ -40,7 +41,8 @@ from identity.sources import (
     was_pruned,
 )
 
-BATCH = 500
+# Large enough to share what each transaction costs; on SQLite nobody else writes meanwhile.
+LINES_A_BATCH = {"sqlite": 1000, "postgresql": 3000}
 TRUNCATED = "TRUNCATED"
 
 
@@ -56,8 +58,9 @@ def ingest_posted(
     source = posted_source(place, now)
     markets = load_markets()
     read = [_posted_line(index, line, place) for index, line in enumerate(lines)]
-    for start in range(0, len(read), BATCH):
-        part = read[start : start + BATCH]
+    most = LINES_A_BATCH[connection.vendor]
+    for start in range(0, len(read), most):
+        part = read[start : start + most]
         done = commit_batch(source, None, part, place, markets, now, tenures)
         if done is not None:
             outcome.add(done)
@@ -72,9 +75,9 @@ def ingest_file(
     *,
     whole: bool = False,
     takes_last: bool = False,
-    max_batches: int | None = None,
+    max_lines: int | None = None,
 ) -> Outcome:
-    """Read what is new in a file, batch by batch, to its end or `max_batches`; raises OSError.
+    """Read what is new in a file, batch by batch, to its end or `max_lines`; raises OSError.
 
     Every line is counted once, whatever the file is called by now, and however often, or by how
     many processes at once, it is read. A last line that lacks its end is left for later, unless
@@ -83,8 +86,9 @@ def ingest_file(
     """
     takes_last = takes_last or whole
     outcome = Outcome()
-    batches = 0
-    while max_batches is None or batches < max_batches:
+    most = LINES_A_BATCH[connection.vendor]
+    begun, left = False, sys.maxsize if max_lines is None else max_lines
+    while left > 0:
         fingerprint = fingerprint_of(path, whole=takes_last)
         if fingerprint is None:
             if whole and (rest := unfinished_line(path)):
@@ -93,17 +97,20 @@ def ingest_file(
             outcome.finished = True
             break
         positions = positions_of(fingerprint) or [file_source(fingerprint, path, place, now)]
-        found = read_chunk(path, fingerprint, [p.fits for p in positions], whole=takes_last)
+        found = read_chunk(
+            path, fingerprint, [p.fits for p in positions], most=min(most, left), whole=takes_last
+        )
         if found is None:
             if fingerprint_of(path, whole=takes_last) == fingerprint:
                 start_over(fingerprint, path, positions, place, now)
             continue
         index, chunk = found
         position = positions[index]
-        if whole and not batches:
+        if whole and not begun:
             outcome.duplicates += count_lines(path, position.offset)
         outcome.add(_ingest_chunk(position, positions, path, chunk, place, now, tenures))
-        batches += 1
+        begun = True
+        left -= len(chunk.lines)
         if chunk.reached_end:
             if whole and not is_blank(chunk.rest):
                 outcome.add(_note_truncated(position.source_id, chunk.end, chunk.rest, now))

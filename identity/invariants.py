@@ -45,7 +45,7 @@ CODES = (
 ABOUT_A_RUN = frozenset({STALE_FENCING_TOKEN, DUPLICATE_EXECUTOR})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finding:
     """What an invariant says: right, or wrong with a message for an operator."""
 

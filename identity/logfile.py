@@ -14,9 +14,7 @@ from identity import strictjson
 from identity.robotlog import MAX_LINE_BYTES, is_blank
 
 HEAD_BYTES = 64 * 1024
-CHUNK_BYTES = 1024 * 1024
-# A batch: large enough to share what each costs, small enough not to hold SQLite's writer for long.
-LINES_A_CHUNK = 1000
+CHUNK_BYTES = 2 * 1024 * 1024
 WINDOW_BYTES = 256
 FINGERPRINT_LENGTH = 56
 
@@ -68,20 +66,21 @@ def read_chunk(
     fingerprint: str,
     read_so_far: list[tuple[int, str]],
     *,
+    most: int,
     whole: bool = False,
 ) -> tuple[int, Chunk] | None:
     """The lines after the first of `read_so_far`, (offset, last_read) pairs, that fits this file.
 
-    Returns that pair's index and the chunk; None where the file is another one by now, or none
-    fits: it was truncated and written anew. `whole` takes a last line without an end for complete
-    if it is a JSON object. Raises OSError.
+    Returns that pair's index and a chunk of at most `most` lines; None where the file is another
+    one by now, or none fits: it was truncated and written anew. `whole` takes a last line without
+    an end for complete if it is a JSON object. Raises OSError.
     """
     with path.open("rb") as file:
         if _fingerprint(file, whole=whole) != fingerprint:
             return None
         for index, (offset, last_read) in enumerate(read_so_far):
             if _window_hash(file, offset) == last_read:
-                return index, _read_from(file, offset, whole=whole)
+                return index, _read_from(file, offset, most, whole=whole)
     return None
 
 
@@ -124,26 +123,24 @@ def _window_hash(file: BinaryIO, offset: int) -> str | None:
     return hashlib.sha256(window).hexdigest() if len(window) == offset - start else None
 
 
-def _read_from(file: BinaryIO, offset: int, *, whole: bool) -> Chunk:
+def _read_from(file: BinaryIO, offset: int, most: int, *, whole: bool) -> Chunk:
     file.seek(offset)
     content = file.read(CHUNK_BYTES)
     reached_end = len(content) < CHUNK_BYTES
-    lines: list[FileLine] = []
-    start = 0
-    while len(lines) < LINES_A_CHUNK:
-        end = content.find(b"\n", start)
-        if end < 0:
-            break
-        lines.append(FileLine(offset + start, content[start:end], offset + end + 1))
-        start = end + 1
-    else:
+    *complete, rest = content.split(b"\n", most)
+    if len(complete) == most:
         reached_end = False
-    rest = b""
+    lines: list[FileLine] = []
+    start = offset
+    for line in complete:
+        end = start + len(line) + 1
+        lines.append(FileLine(start, line, end))
+        start = end
     if not lines and not reached_end:
         long_line, rest = _long_line(file, offset)
         lines, reached_end = ([long_line], False) if long_line else ([], True)
-    elif reached_end:
-        rest = content[start:]
+    elif not reached_end:
+        rest = b""
     if whole and rest and _is_object(rest):
         end_at = (lines[-1].end if lines else offset) + len(rest)
         lines.append(FileLine(end_at - len(rest), rest, end_at))

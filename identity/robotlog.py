@@ -140,6 +140,8 @@ def name_in(value: object, length: int = MAX_NAME) -> str:
         # True is no name.
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
     text = value.strip()
+    if not text:
+        return ""
     if text.startswith(("[", "System")) and _OPAQUE.fullmatch(text):
         return ""
     return text if len(text) <= length else bounded(text, length)
@@ -169,7 +171,7 @@ def _read_value(value: object) -> NormalisedEvent | Unreadable:
 
 
 def _read_event(record: Mapping[str, Any]) -> NormalisedEvent | Unreadable:
-    event_type = name_in(record.get("event")) or name_in(record.get("event_type"))
+    event_type = _said("event", record) or _said("event_type", record)
     if not event_type:
         return Unreadable("NO_EVENT_NAME", "It has neither `event` nor `event_type`.")
     occurred_at = _time_in(record)
@@ -180,19 +182,18 @@ def _read_event(record: Mapping[str, Any]) -> NormalisedEvent | Unreadable:
     data = record.get("data")
     if not isinstance(data, dict):
         data = {}
-    stream_id = name_in(record.get("stream"))
+    stream_id = _said("stream", record)
     on_stream = stream_id not in ("", ENGINE_STREAM)
     if not on_stream:
-        stream_id = name_in(data.get("stream")) or name_in(data.get("stream_id"))
+        stream_id = _said("stream", data) or _said("stream_id", data)
     return NormalisedEvent(
         shape=Shape.LOG if "event" in record else Shape.FEED,
         event_type=event_type,
         occurred_at=occurred_at,
-        run_id=name_in(record.get("run_id")) or name_in(data.get("run_id")),
+        run_id=_said("run_id", record, data),
         stream_id="" if stream_id == ENGINE_STREAM else stream_id,
         on_stream=on_stream,
-        instrument=name_in(record.get("instrument"), MAX_INSTRUMENT)
-        or name_in(data.get("instrument"), MAX_INSTRUMENT),
+        instrument=_said("instrument", record, data, length=MAX_INSTRUMENT),
         canonical_names=_names(
             record.get("canonical_instrument"), data.get("canonical_instrument")
         ),
@@ -203,9 +204,9 @@ def _read_event(record: Mapping[str, Any]) -> NormalisedEvent | Unreadable:
             record.get("execution_instrument_full_name"),
             data.get("execution_instrument_full_name"),
         ),
-        account=name_in(record.get("account")) or name_in(data.get("account")),
-        host=name_in(record.get("host")) or name_in(data.get("host")),
-        event_id=name_in(record.get("event_id")),
+        account=_said("account", record, data),
+        host=_said("host", record, data),
+        event_id=_said("event_id", record),
         fencing_token=_token(record.get("fencing_token", data.get("fencing_token"))),
         data=data,
         record=record,
@@ -248,12 +249,20 @@ def _read_journal(
     )
 
 
+def _said(key: str, *places: Mapping[str, Any], length: int = MAX_NAME) -> str:
+    """The name that the first of these places gives which gives any."""
+    for place in places:
+        if key in place and (name := name_in(place[key], length)):
+            return name
+    return ""
+
+
 def _names(*values: object) -> tuple[str, ...]:
-    named: list[str] = []
+    named: tuple[str, ...] = ()
     for value in values:
         if value is not None and (name := name_in(value, MAX_INSTRUMENT)) and name not in named:
-            named.append(name)
-    return tuple(named)
+            named += (name,)
+    return named
 
 
 def _day(value: object) -> datetime | None:

@@ -37,9 +37,12 @@ def read(text: str) -> tuple[Any, str]:
     """
     try:
         try:
-            value, kept = _AS_WRITTEN.decode(text), _is_storable(text)
-        except _Changed:
-            value, kept = _DECODER.decode(text), False
+            value, end = _AS_WRITTEN.raw_decode(text)
+            kept = end == len(text) and _is_storable(text)
+        except (_Changed, json.JSONDecodeError):
+            kept = False
+        if not kept:
+            value = _DECODER.decode(text)
     except NotReadable:
         raise
     except RecursionError:

@@ -21,7 +21,7 @@ from identity.models import LogFolder
 logger = logging.getLogger(__name__)
 
 PATTERN = "robot_*.jsonl"
-BATCHES_A_TURN = 8
+LINES_A_TURN = 8000
 # A line without its end that nobody has touched for this long will get none any more.
 ABANDONED_AFTER = 5.0
 
@@ -120,7 +120,7 @@ class Tailer:
                 return Outcome(finished=True)
             abandoned = True
         outcome = ingest_file(
-            path, place, now, self.tenures, max_batches=BATCHES_A_TURN, takes_last=abandoned
+            path, place, now, self.tenures, max_lines=LINES_A_TURN, takes_last=abandoned
         )
         if outcome.finished:
             self.seen[path] = _Seen(look, self.clock(), ended=abandoned)

@@ -19,7 +19,7 @@ django.setup()
 
 from django.db import connection  # noqa: E402 models need a configured Django
 
-from identity import logfile  # noqa: E402
+from identity import ingest  # noqa: E402
 from identity.ingest import ingest_file  # noqa: E402
 from identity.models import IdentityEvent, Violation  # noqa: E402
 from tests.identity.cast import HERE, NOW, incomplete, write_lines  # noqa: E402
@@ -53,7 +53,7 @@ def look(run: str) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     # Several commits for one file.
-    logfile.LINES_A_CHUNK = 2
+    ingest.LINES_A_BATCH = {"sqlite": 2, "postgresql": 2}
     statement, killed = 0, True
     while killed:
         statement += 1
