@@ -517,11 +517,11 @@ namespace Watchdog
             Put(streamId, null);
         }
 
-        /// <summary>A stream as the robot really runs it: what it says its canonical instrument is, and
-        /// where its orders go to.</summary>
+        /// <summary>A stream as the robot really runs it: what it says its canonical instrument is (null:
+        /// the guard's), and where its orders go to.</summary>
         public void SetStream(string streamId, string canonicalInstrument, string executionInstrument)
         {
-            Put(streamId, new[] { canonicalInstrument ?? "", executionInstrument ?? "" });
+            Put(streamId, new[] { canonicalInstrument, executionInstrument ?? "" });
         }
 
         public void RemoveStream(string streamId)
@@ -638,7 +638,7 @@ namespace Watchdog
 
             private string Canonical(string[] instruments)
             {
-                return instruments == null ? market.Canonical : instruments[0].Trim();
+                return instruments == null || instruments[0] == null ? market.Canonical : instruments[0].Trim();
             }
 
             private string Execution(string[] instruments)
@@ -2227,8 +2227,9 @@ namespace Watchdog.Internal
                 if (!match.Groups[2].Success && !match.Groups[3].Success
                     && long.TryParse(match.Value, NumberStyles.AllowLeadingSign, plain, out whole))
                     return whole;
-                double number = double.Parse(match.Value, NumberStyles.Float, plain);
-                if (double.IsInfinity(number)) throw Wrong();
+                double number;
+                if (!double.TryParse(match.Value, NumberStyles.Float, plain, out number) || double.IsInfinity(number))
+                    throw Wrong();
                 return number;
             }
 

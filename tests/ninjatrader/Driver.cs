@@ -108,6 +108,21 @@ namespace Watchdog.Tests
                     return found == null ? null : new[] { found.Execution, found.Canonical };
                 case "parse":
                     return Json.Write(Json.Parse(Json.Text(command, "text")));
+                case "readable":
+                    try
+                    {
+                        Json.Parse(Json.Text(command, "text"));
+                    }
+                    catch (FormatException)
+                    {
+                        return false;
+                    }
+                    return true;
+                case "object":
+                    string hex = Json.Text(command, "hex");
+                    byte[] raw = new byte[hex.Length / 2];
+                    for (int at = 0; at < raw.Length; at++) raw[at] = Convert.ToByte(hex.Substring(2 * at, 2), 16);
+                    return Json.Object(raw);
                 case "acquire":
                     Guards[name] = Made(name, command);
                     Guards[name].Acquire();
