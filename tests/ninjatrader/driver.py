@@ -142,8 +142,11 @@ class Driver:
 
     def _write(self, line: Line) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(line) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(line) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise AssertionError(f"the driver is gone: {self.stderr()}") from None
 
     def _read(self) -> None:
         assert self.process.stdout is not None

@@ -29,11 +29,6 @@ def three() -> Iterator[list[ShortAuthority]]:
         authority.stop()
 
 
-def silent(accepted: socket.socket) -> None:
-    while accepted.recv(65536):
-        pass
-
-
 def asks(authority: ShortAuthority, root: str) -> dict[str, Any]:
     return {"server": authority.url, "key": KEY, "root": root}
 
@@ -150,7 +145,6 @@ def test_after_a_kill_the_same_chart_takes_over_once_the_lease_has_ended(
 @pytest.mark.parametrize(
     ("write", "why"),
     [
-        (silent, "no answer within 2 s"),
         (dribbling, "no answer within 2 s"),
         (endless, "the answer is longer than 1048576 bytes"),
         (hanging_up, ""),
@@ -173,3 +167,26 @@ def test_what_is_no_answer_starts_nothing_and_costs_little_time(
     assert why in refused.value.message
     assert driver.acquire("ES", root=root, host_only=True)["takeover"] is False
     driver.call("release")
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirection_is_not_followed_because_the_key_would_go_along(
+    three: list[ShortAuthority], start_driver: StartDriver, root: str, status: int
+) -> None:
+    asked, elsewhere, _ = three
+    location = f"{elsewhere.url}/api/locks/acquire"
+    asked.interfere = lambda path, body: (status, {"location": location})
+    with pytest.raises(Refused) as refused:
+        start_driver().acquire("ES", **asks(asked, root))
+    assert refused.value.code == "LOCK_AUTHORITY_UNAVAILABLE"
+    assert elsewhere.requests == []
+
+
+def test_no_proxy_is_asked_because_the_key_would_go_along(
+    three: list[ShortAuthority], start_driver: StartDriver, root: str
+) -> None:
+    asked, proxy, _ = three
+    driver = start_driver(http_proxy=proxy.url, HTTP_PROXY=proxy.url, ALL_PROXY=proxy.url)
+    driver.acquire("ES", **asks(asked, root))
+    driver.call("release")
+    assert proxy.requests == []
