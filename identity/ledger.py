@@ -15,6 +15,7 @@ from identity.bulk import update_rows
 from identity.invariants import STREAM_ID_NOT_CANONICAL
 from identity.liveness import RunFact
 from identity.models import Claim, RobotRun, Stream
+from identity.troubles import SIGNALS, hear
 from identity.vocabulary import ENGINE_START, ENGINE_STOP
 from identity.watching import Pair, Sighting, watch_markets
 
@@ -92,6 +93,8 @@ def _record_runs(admitted: Sequence[Admitted], place: Place, registry: str) -> d
             "started_at",
             "stopped_at",
             "judged_by",
+            "heard_at",
+            "troubles",
         ],
     )
     return rows
@@ -112,8 +115,15 @@ def _update_run(run: RobotRun, events: Sequence[Admitted], place: Place) -> None
             run.account = event.account or run.account
         if event.event_type == ENGINE_START:
             run.started_at = max(run.started_at or one.at, one.at)
+            run.troubles = {}
         elif event.event_type == ENGINE_STOP:
             run.stopped_at = max(run.stopped_at or one.at, one.at)
+        # Lines that name no run may come from several: whose trouble it is nobody knows.
+        elif event.event_type in SIGNALS and event.run_id:
+            hear(run.troubles, event.event_type, one.market, one.at, historical=one.historical)
+    news = max((one.at for one in events if not one.historical), default=None)
+    if news is not None:
+        run.heard_at = max(run.heard_at or news, news)
     run.host = run.host or place.host
     if run.started_at and run.stopped_at and run.started_at > run.stopped_at:
         run.stopped_at = None

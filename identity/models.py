@@ -124,6 +124,12 @@ class RobotRun(models.Model):
         default="",
         help_text="the registry that judged all it said",
     )
+    heard_at = models.DateTimeField(
+        null=True, blank=True, help_text="its newest word that was news when it was read"
+    )
+    troubles = models.JSONField(
+        default=dict, blank=True, help_text="its engine's, data's and connection's, as it told them"
+    )
 
     class Meta:
         constraints = [

@@ -100,7 +100,9 @@ def _record_runs(facts: Sequence[TenureFact]) -> dict[str, RobotRun]:
     for row in rows:
         own = [fact for fact in facts if fact.run_id == row.run_id]
         for fact in own:
-            row.last_seen_at = max(row.last_seen_at, fact.renewed_at or fact.acquired_at)
+            at = fact.renewed_at or fact.acquired_at
+            row.last_seen_at = max(row.last_seen_at, at)
+            row.heard_at = max(row.heard_at or at, at)
             row.host = row.host or fact.host
         running = [fact.acquired_at for fact in own if fact.ended_at is None]
         if running and row.stopped_at is not None and max(running) > row.stopped_at:
@@ -109,7 +111,7 @@ def _record_runs(facts: Sequence[TenureFact]) -> dict[str, RobotRun]:
         if all(fact.ended_at is not None and fact.clean for fact in own):
             ends = [fact.ended_at for fact in own if fact.ended_at is not None]
             row.stopped_at = max([*ends, *([row.stopped_at] if row.stopped_at else [])])
-    update_rows(rows, ["host", "last_seen_at", "stopped_at"])
+    update_rows(rows, ["host", "last_seen_at", "heard_at", "stopped_at"])
     return {row.run_id: row for row in rows}
 
 

@@ -143,6 +143,9 @@ def _messages(snapshot: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"Could not be read: {part}" for part in snapshot.get("unreadable") or ())
     if (snapshot.get("sweep") or {}).get("overdue") and snapshot.get("markets"):
         yield "The identity sweep is overdue: are the worker and beat running?"
+    for name in snapshot.get("overdue_tasks") or ():
+        if name != "sweep identity":
+            yield f"The periodic task {name} is overdue: Periodic work says since when."
 
 
 def _label(snapshot: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -24,7 +25,24 @@ SESSIONS = "watchdog_project.tasks.write_market_sessions"
 WATCH = "watchdog_project.tasks.watch_alerts"
 DELIVER = "watchdog_project.tasks.deliver_alerts"
 
+# A task that has not finished for so many of its intervals is overdue.
+OVERDUE_AFTER = 2.5
+CLOCK_TOLERANCE = timedelta(seconds=60)
+
 Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A periodic task that did not finish in time, since when, and its last error."""
+
+    task: str
+    since: datetime
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        return name_of(self.task)
 
 
 def beat(task: str, work: Callable[[datetime], object], clock: Clock = timezone.now) -> bool:
@@ -92,3 +110,59 @@ def interval_of(task: str) -> float:
         if entry["task"] == task:
             return cast("timedelta", entry["schedule"]).total_seconds()
     return 0.0
+
+
+def name_of(task: str) -> str:
+    """The task as people say it: `sweep identity`."""
+    return task.rpartition(".")[2].replace("_", " ")
+
+
+def overdue_after(task: str) -> timedelta:
+    """How long a task may stay unfinished; a quick one no shorter than the sweep, 150 seconds."""
+    return timedelta(seconds=OVERDUE_AFTER * max(interval_of(task), interval_of(SWEEP)))
+
+
+def overdue_tasks(now: datetime) -> list[Overdue]:
+    """The scheduled tasks that did not finish in time; one query.
+
+    One that never ran counts from when a sweep first found it in the schedule.
+    """
+    return overdue_among(TaskHeartbeat.objects.order_by("task"), now)
+
+
+def overdue_among(heartbeats: Iterable[TaskHeartbeat], now: datetime) -> list[Overdue]:
+    """Those of these heartbeats that are overdue at `now`. Pure."""
+    found = []
+    for row in heartbeats:
+        since = overdue_since(row.task, row.finished_at or row.expected_since, now)
+        if since is not None:
+            found.append(Overdue(row.task, since, row.error))
+    return found
+
+
+def overdue_since(task: str, last: datetime | None, now: datetime) -> datetime | None:
+    """Since when a task is overdue that finished last, or was expected, at `last`; else None."""
+    if last is None or task not in _scheduled():
+        return None
+    if last > now + CLOCK_TOLERANCE:
+        # Finished in the future, by a clock that nothing can be told from.
+        return now
+    due = last + overdue_after(task)
+    return due if now > due else None
+
+
+def expect_tasks(now: datetime) -> None:
+    """Note every task of the schedule, so that one that never runs is missed as well."""
+    known = set(TaskHeartbeat.objects.values_list("task", flat=True))
+    TaskHeartbeat.objects.bulk_create(
+        [
+            TaskHeartbeat(task=task, interval=interval_of(task), expected_since=now)
+            for task in _scheduled()
+            if task not in known
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def _scheduled() -> Sequence[str]:
+    return [str(entry["task"]) for entry in settings.CELERY_BEAT_SCHEDULE.values()]

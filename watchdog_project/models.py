@@ -81,6 +81,9 @@ class TaskHeartbeat(models.Model):
 
     task = models.CharField(max_length=128, unique=True)
     interval = models.FloatField(help_text="seconds between two runs")
+    expected_since = models.DateTimeField(
+        null=True, blank=True, help_text="when a sweep first found it scheduled"
+    )
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     error = models.TextField(blank=True, default="")

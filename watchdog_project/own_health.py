@@ -24,10 +24,9 @@ from django.db.models.functions import Cast
 
 from identity.models import IngestError, IngestSource, LogFolder
 from locks.models import LockEvent, LockEventType, LockKind
+from watchdog_project.heartbeat import name_of, overdue_since
 from watchdog_project.models import TaskHeartbeat
 
-# A periodic task that is this many of its intervals late is called overdue.
-OVERDUE_AFTER = 2.5
 COLUMNS = ("col_kind", "col_pk", "col_name", "col_number", "col_at", "col_text")
 LOOKED_BACK = timedelta(hours=24)
 
@@ -80,7 +79,7 @@ def own_health(now: datetime) -> OwnHealth:
     health = OwnHealth()
     for kind, pk, name, number, at, text in rows:
         if kind == "task":
-            health.tasks.append(_task(pk, name, number, at, text, now))
+            health.tasks.append(_task(pk, name, at, text, now))
         elif kind == "folder":
             health.folder_count += 1
             if text:
@@ -148,13 +147,13 @@ def _summed(sources: Any) -> QuerySet[Any, tuple[Any, ...]]:
 
 
 def _task(
-    pk: int, name: str, interval: float, finished_at: datetime | None, error: str, now: datetime
+    pk: int, name: str, finished_at: datetime | None, error: str, now: datetime
 ) -> TaskHealth:
     age = (now - finished_at).total_seconds() if finished_at else None
     return TaskHealth(
         pk=pk,
-        name=name.rpartition(".")[2].replace("_", " "),
+        name=name_of(name),
         age=age,
-        overdue=age is None or age > interval * OVERDUE_AFTER,
+        overdue=overdue_since(name, finished_at, now) is not None,
         error=error,
     )

@@ -112,6 +112,10 @@ class StatusAnswer(serializers.Serializer[Any]):
     )
     alerts = serializers.ListField(child=serializers.DictField())
     sweep = SweepAnswer()
+    overdue_tasks = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="periodic work that did not finish in time; each makes the status STALE",
+    )
     ingest = IngestSumsAnswer()
     unreadable = serializers.ListField(
         child=serializers.CharField(), help_text="what could not be read, and is unknown here"
@@ -127,6 +131,7 @@ class ReadyAnswer(serializers.Serializer[Any]):
     database = serializers.ChoiceField(["ok", "unavailable"])
     sweep = serializers.ChoiceField(["ok", "overdue", "unknown"])
     last_sweep_at = serializers.DateTimeField(allow_null=True)
+    overdue_tasks = serializers.ListField(child=serializers.CharField())
 
 
 class ProblemAnswer(serializers.Serializer[Any]):

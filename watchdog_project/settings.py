@@ -241,12 +241,14 @@ CELERY_TASK_ROUTES = {
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# What is watched is checked so often; whoever shortens it makes an overdue sweep known sooner.
+WATCHDOG_SWEEP_SECONDS = env.float("WATCHDOG_SWEEP_SECONDS", default=60.0)
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "identity sweep": {
         "task": "watchdog_project.tasks.sweep_identity",
-        "schedule": timedelta(seconds=60),
-        "options": {"expires": 55, "queue": "sweep"},
+        "schedule": timedelta(seconds=WATCHDOG_SWEEP_SECONDS),
+        "options": {"expires": WATCHDOG_SWEEP_SECONDS * 11 / 12, "queue": "sweep"},
     },
     "stale-lock reaper": {
         "task": "watchdog_project.tasks.reap_stale_locks",

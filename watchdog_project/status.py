@@ -6,7 +6,7 @@ It never raises. What it cannot read it reports as unknown, and says so in `unre
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -21,7 +21,13 @@ from identity.registry import load_registry
 from identity.runbook import section_of
 from identity.status import WORST_FIRST, IdentityStatus, MarketIdentity, market_identities
 from locks.models import KillSwitch, LockKind, LockRecord, LockState
-from watchdog_project.heartbeat import SWEEP
+from watchdog_project.heartbeat import (
+    CLOCK_TOLERANCE,
+    SWEEP,
+    Overdue,
+    overdue_after,
+    overdue_among,
+)
 from watchdog_project.market_hours import UNKNOWN as NOT_KNOWN
 from watchdog_project.market_hours import Session
 from watchdog_project.models import TaskHeartbeat
@@ -29,8 +35,6 @@ from watchdog_project.sessions import sessions_of
 
 logger = logging.getLogger(__name__)
 
-SWEEP_OVERDUE_AFTER = 150.0  # seconds
-CLOCK_TOLERANCE = 60.0
 CHICAGO = ZoneInfo("America/Chicago")
 VERDICTS = {IdentityStatus.OK: True, IdentityStatus.VIOLATION: False}
 
@@ -82,14 +86,15 @@ def snapshot(
     identities = readings.read("identity", lambda: market_identities(now, market), None)
     locks = readings.read("locks", lambda: _locks(market), None)
     engaged = readings.read("kill switch", _engaged_switches, None)
-    sweep = readings.read("sweep", lambda: _sweep(now), None)
+    periodic = readings.read("sweep", lambda: _periodic(now), None)
+    sweep, overdue = (periodic.sweep, periodic.overdue) if periodic else (None, [])
     ingest = readings.read("ingest", _ingest, None) if with_ingest else None
     rows = _rows(identities or [], locks or {}, engaged, now)
     none_known: dict[str, Session] = {}
     sessions = readings.read("sessions", lambda: sessions_of(_markets(rows), now), none_known)
     for row in rows:
         row["session"] = _session(sessions.get(row["market"], NOT_KNOWN))
-    status = _status(identities, rows, sweep)
+    status = _status(identities, rows, sweep, overdue)
     return {
         "status": status.value,
         "timestamp_chicago": now.astimezone(CHICAGO),
@@ -103,6 +108,7 @@ def snapshot(
         "kill_switch_active": _kill_switch_active(engaged, market),
         "alerts": [],
         "sweep": sweep or {"last_finished_at": None, "age_seconds": None, "overdue": True},
+        "overdue_tasks": [late.name for late in overdue],
         "ingest": ingest or {"last_event_at": None, "accepted": None, "rejected": None},
         "unreadable": readings.unreadable,
     }
@@ -138,6 +144,7 @@ def _status(
     identities: list[MarketIdentity] | None,
     rows: list[dict[str, Any]],
     sweep: dict[str, Any] | None,
+    overdue: Sequence[Overdue],
 ) -> IdentityStatus:
     if identities is None:
         return IdentityStatus.UNKNOWN
@@ -146,7 +153,7 @@ def _status(
     begun = bool(rows) or (sweep is not None and sweep["last_finished_at"] is not None)
     if sweep is None:
         found.append(IdentityStatus.UNKNOWN)
-    elif sweep["overdue"] and begun:
+    elif (sweep["overdue"] and begun) or overdue:
         found.append(IdentityStatus.STALE)
     return min(found, key=WORST_FIRST.index, default=IdentityStatus.UNKNOWN)
 
@@ -281,16 +288,26 @@ def _kill_switch_active(engaged: frozenset[str] | None, market: str | None) -> b
     return bool(engaged) if market is None else bool(engaged & {"", market})
 
 
-def _sweep(now: datetime) -> dict[str, Any]:
-    heartbeat = TaskHeartbeat.objects.filter(task=SWEEP).first()
-    finished_at = heartbeat.finished_at if heartbeat else None
+@dataclass(frozen=True, slots=True)
+class _Periodic:
+    """The sweep as the status tells it, and every periodic task that is overdue."""
+
+    sweep: dict[str, Any]
+    overdue: list[Overdue]
+
+
+def _periodic(now: datetime) -> _Periodic:
+    heartbeats = list(TaskHeartbeat.objects.order_by("task"))
+    finished_at = next((row.finished_at for row in heartbeats if row.task == SWEEP), None)
     age = (now - finished_at).total_seconds() if finished_at else None
-    return {
+    longest = overdue_after(SWEEP).total_seconds()
+    sweep = {
         "last_finished_at": finished_at,
         "age_seconds": age,
         # A sweep of the future was timed by a clock that nothing can be told from.
-        "overdue": age is None or not -CLOCK_TOLERANCE <= age <= SWEEP_OVERDUE_AFTER,
+        "overdue": age is None or not -CLOCK_TOLERANCE.total_seconds() <= age <= longest,
     }
+    return _Periodic(sweep, overdue_among(heartbeats, now))
 
 
 def _ingest() -> dict[str, Any]:
@@ -306,19 +323,21 @@ def _last_check(identities: list[MarketIdentity]) -> datetime | None:
 
 
 def readiness(now: datetime) -> dict[str, Any]:
-    """Whether the database answers, and how the last sweep went; never raises."""
+    """Whether the database answers, and how the periodic work goes; never raises."""
     readings = _Readings()
-    sweep = readings.read("sweep", lambda: _sweep(now), None)
-    if sweep is None:
+    periodic = readings.read("sweep", lambda: _periodic(now), None)
+    if periodic is None:
         return {
             "ready": False,
             "database": "unavailable",
             "sweep": "unknown",
             "last_sweep_at": None,
+            "overdue_tasks": [],
         }
     return {
         "ready": True,
         "database": "ok",
-        "sweep": "overdue" if sweep["overdue"] else "ok",
-        "last_sweep_at": sweep["last_finished_at"],
+        "sweep": "overdue" if periodic.sweep["overdue"] else "ok",
+        "last_sweep_at": periodic.sweep["last_finished_at"],
+        "overdue_tasks": [late.name for late in periodic.overdue],
     }

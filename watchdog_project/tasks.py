@@ -32,6 +32,7 @@ from watchdog_project.heartbeat import (
     WATCH,
     beat,
     beat_beside_others,
+    expect_tasks,
 )
 from watchdog_project.history import prune_statuses, sweep_markets
 from watchdog_project.sessions import sessions_are_due, write_sessions
@@ -90,6 +91,7 @@ def _deliver(now: datetime) -> None:
 
 
 def _sweep(now: datetime) -> None:
+    expect_tasks(now)
     identities = sweep_markets(now)
     seen = Counter(str(identity.status) for identity in identities)
     told = ", ".join(f"{count} {status}" for status, count in seen.items()) or "none is watched"

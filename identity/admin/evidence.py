@@ -71,11 +71,16 @@ class RobotRunAdmin(EvidenceAdmin):
     search_fields = ("run_id", "host", "account", "log")
     date_hierarchy = "last_seen_at"
     ordering = ("-last_seen_at", "-id")
-    readonly_fields = ("links",)
+    readonly_fields = ("links", "shown_troubles")
     fieldsets = (
         (None, {"fields": (("run_id", "scope"), ("host", "account"), "log", "links")}),
         ("Times", {"fields": (("started_at", "stopped_at"), ("first_seen_at", "last_seen_at"))}),
+        ("Health, as it told it", {"fields": (("heard_at", "shown_troubles"),)}),
     )
+
+    @display(description="Troubles")
+    def shown_troubles(self, run: RobotRun) -> str:
+        return as_block(run.troubles) if run.troubles else "-"
 
     @display(description="More of it")
     def links(self, run: RobotRun) -> str:

@@ -179,4 +179,4 @@ def test_the_number_of_queries_does_not_grow_with_the_markets() -> None:
         a_violation(f"M{n}")
         a_held_lease(f"M{n}")
 
-    assert asked() == few <= 13
+    assert asked() == few <= 16

@@ -67,6 +67,7 @@ def test_without_its_database_a_process_is_healthy_and_not_ready(
         "database": "unavailable",
         "sweep": "unknown",
         "last_sweep_at": None,
+        "overdue_tasks": [],
     }
 
 

@@ -58,6 +58,7 @@ def test_every_field_of_the_contract_is_there_for_a_market_that_passes() -> None
         "kill_switch_active": False,
         "alerts": [],
         "sweep": {"last_finished_at": seconds_ago(10), "age_seconds": 10.0, "overdue": False},
+        "overdue_tasks": [],
         "ingest": {"last_event_at": seconds_ago(5), "accepted": 7, "rejected": 1},
         "unreadable": [],
     }

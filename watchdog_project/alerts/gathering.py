@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from identity.models import LogFolder, WatchedMarket
 from identity.status import MarketIdentity, market_identities
+from identity.vitals import Vitals, market_vitals
 from locks.models import (
     KillSwitch,
     LockEvent,
@@ -29,6 +30,7 @@ from watchdog_project.alerts.facts import (
     Intake,
     Job,
     Lease,
+    Liveness,
     Pair,
     Refusal,
     Session,
@@ -36,13 +38,15 @@ from watchdog_project.alerts.facts import (
     Switch,
 )
 from watchdog_project.alerts.kinds import QUIET_AFTER
-from watchdog_project.heartbeat import SWEEP
-from watchdog_project.models import TaskHeartbeat
+from watchdog_project.heartbeat import overdue_tasks
 from watchdog_project.sessions import sessions_of
-from watchdog_project.status import SWEEP_OVERDUE_AFTER
 
 logger = logging.getLogger(__name__)
 
+# A robot that says nothing for so long, and whose lease nobody renews, is silent.
+SILENT_AFTER = timedelta(seconds=150)
+# The tailer looks at each folder every few seconds; who reads by hand does it every few minutes.
+UNREAD_AFTER = timedelta(minutes=10)
 WAITS = ("CANONICAL_MARKET_ALREADY_ACTIVE", "LOCK_DELAY")
 Token = tuple[str, str, int]
 """A market, its scope and a tenure's fencing token."""
@@ -64,6 +68,11 @@ def gather_facts(now: datetime) -> Facts:
     leases = read(lambda: _leases(now), "leases")
     identities = read(lambda: market_identities(now), "breaches", "standings")
     switches = read(_switches, "switches")
+    vitals = read(lambda: market_vitals(now), "liveness")
+    if "leases" in unread:
+        # A robot whose renewals cannot be read is not silent for that.
+        unread.add("liveness")
+        vitals = []
     jobs = read(lambda: _jobs(now), "jobs")
     intakes = read(lambda: _intakes(now), "intakes")
     pairs = {(one.market, one.scope) for one in identities}
@@ -74,6 +83,7 @@ def gather_facts(now: datetime) -> Facts:
         leases=leases,
         breaches=_breaches(identities),
         standings=[_standing(one) for one in identities],
+        liveness=_liveness(vitals, leases, now),
         switches=switches,
         jobs=jobs,
         intakes=intakes,
@@ -246,14 +256,36 @@ def _switches() -> list[Switch]:
     return engaged
 
 
+def _liveness(vitals: Sequence[Vitals], leases: Sequence[Lease], now: datetime) -> list[Liveness]:
+    """Whoever renews a market's lease is heard of, whether he writes a log or not."""
+    renewed = {
+        (lease.market, lease.scope): lease.renewed_at or lease.acquired_at for lease in leases
+    }
+    told = []
+    for one in vitals:
+        lease_at = renewed.get((one.market, one.scope))
+        heard_at = max(one.heard_at, lease_at) if lease_at else one.heard_at
+        silent = now - heard_at > SILENT_AFTER
+        told.append(
+            Liveness(
+                market=one.market,
+                scope=one.scope,
+                run_id=one.run_id,
+                host=one.host,
+                heard_at=heard_at,
+                silent_since=heard_at + SILENT_AFTER if silent else None,
+                engine_stalled_since=one.engine_since,
+                data_stalled_since=one.data_since,
+                connection_lost_since=one.connection_since,
+            )
+        )
+    return told
+
+
 def _jobs(now: datetime) -> list[Job]:
-    late = timedelta(seconds=SWEEP_OVERDUE_AFTER)
-    found = []
-    for row in TaskHeartbeat.objects.filter(task=SWEEP):
-        last = row.finished_at or row.started_at
-        if last is not None and now - last > late:
-            found.append(Job(row.task.rpartition(".")[2], last + late, row.error))
-    return found
+    return [
+        Job(late.task.rpartition(".")[2], late.since, late.error) for late in overdue_tasks(now)
+    ]
 
 
 def _sessions(pairs: set[Pair], now: datetime) -> list[tuple[Pair, Session]]:
@@ -266,5 +298,12 @@ def _sessions(pairs: set[Pair], now: datetime) -> list[tuple[Pair, Session]]:
 
 
 def _intakes(now: datetime) -> list[Intake]:
-    rows = LogFolder.objects.filter(active=True).exclude(error="").order_by("path")
-    return [Intake(row.path, now, row.error) for row in rows]
+    """Folders that cannot be read, and those that nobody looks into."""
+    found = []
+    for row in LogFolder.objects.filter(active=True).order_by("path"):
+        if row.error:
+            found.append(Intake(row.path, now, row.error))
+        elif row.scanned_at is not None and now - row.scanned_at > UNREAD_AFTER:
+            reason = "nobody has looked into it for ten minutes; is the tailer running?"
+            found.append(Intake(row.path, row.scanned_at + UNREAD_AFTER, reason))
+    return found

@@ -44,6 +44,11 @@
         if (snapshot.sweep?.overdue && snapshot.markets?.length) {
             messages.push("The identity sweep is overdue: are the worker and beat running?");
         }
+        for (const name of snapshot.overdue_tasks || []) {
+            if (name !== "sweep identity") {
+                messages.push(`The periodic task ${name} is overdue: Periodic work says since when.`);
+            }
+        }
         return messages;
     }
 

@@ -1,0 +1,168 @@
+"""The facts of a robot's life, from its log, its lease and the market's session, to a finding."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from identity.models import LogFolder, RobotRun
+from identity.registry import seed_registry
+from tests.identity.cast import ago as before
+from tests.identity.cast import line, post
+from tests.watchdog.cast import NOW, a_held_lease, a_passing_market, seconds_ago
+from watchdog_project.alerts.conditions import findings_of
+from watchdog_project.alerts.facts import Facts, Liveness
+from watchdog_project.alerts.gathering import gather_facts
+from watchdog_project.alerts.kinds import Kind
+from watchdog_project.heartbeat import REAP, SWEEP
+from watchdog_project.models import SessionDay, TaskHeartbeat
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("instruments")]
+
+
+@pytest.fixture
+def instruments(db: None) -> None:
+    seed_registry()
+
+
+def the_robot(heard: float = 5, market: str = "ES") -> RobotRun:
+    """Executes a watched market; its log was heard so many seconds ago."""
+    a_passing_market(market)
+    run = RobotRun.objects.get(run_id=f"run of {market}")
+    run.last_seen_at = run.heard_at = seconds_ago(heard)
+    run.host = "trader-1"
+    run.save()
+    return run
+
+
+def liveness(facts: Facts) -> Liveness:
+    (one,) = facts.liveness
+    return one
+
+
+def kinds(facts: Facts) -> set[Kind]:
+    return {finding.kind for finding in findings_of(facts).values()}
+
+
+def test_a_robot_that_is_heard_is_alive() -> None:
+    the_robot(heard=149)
+
+    facts = gather_facts(NOW)
+
+    one = liveness(facts)
+    assert (one.market, one.run_id, one.host) == ("ES", "run of ES", "trader-1")
+    assert (one.heard_at, one.silent_since) == (seconds_ago(149), None)
+    assert facts.unread == frozenset()
+    assert Kind.ROBOT_SILENT not in kinds(facts)
+
+
+def test_a_robot_that_says_nothing_for_150_seconds_is_silent_since_then() -> None:
+    the_robot(heard=200)
+
+    facts = gather_facts(NOW)
+
+    assert liveness(facts).silent_since == seconds_ago(50)
+    assert Kind.ROBOT_SILENT in kinds(facts)
+
+
+def test_a_renewal_is_a_sign_of_life() -> None:
+    the_robot(heard=3600)
+    lease = a_held_lease("ES")
+    lease.renewed_at = seconds_ago(3)
+    lease.save()
+
+    one = liveness(gather_facts(NOW))
+
+    assert (one.heard_at, one.silent_since) == (seconds_ago(3), None)
+
+
+def test_a_robot_that_stopped_cleanly_is_not_silent() -> None:
+    run = the_robot(heard=3600)
+    run.stopped_at = run.last_seen_at
+    run.save()
+
+    assert gather_facts(NOW).liveness == []
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ("ENGINE_TICK_STALL_DETECTED", Kind.ENGINE_STALLED),
+        ("DATA_LOSS_DETECTED", Kind.DATA_STALLED),
+        ("CONNECTION_LOST_SUSTAINED", Kind.CONNECTION_LOST),
+    ],
+)
+def test_what_a_log_tells_becomes_a_finding_of_its_market(event: str, kind: Kind) -> None:
+    now = before()
+    order = {"canonical_instrument": "ES", "execution_instrument": "MES", "stream": "ES1"}
+    post(
+        line("ORDER_SUBMITTED", at=before(9), instrument="MES", data=order),
+        line(event, at=before(4), stream="__engine__", data={"instrument": "MES 06-26"}),
+    )
+
+    (finding,) = (one for one in findings_of(gather_facts(now)).values() if one.kind is kind)
+
+    assert (finding.market, finding.since, finding.host) == ("ES", before(4), "trader-1")
+
+
+def test_the_session_of_each_market_goes_along() -> None:
+    the_robot()
+    for day in (1, 2):
+        hours = "00:00-16:00 17:00-24:00" if day == 2 else "17:00-24:00"
+        SessionDay.objects.create(
+            calendar_key="CME Globex Equity", day=NOW.date().replace(day=day), hours=hours
+        )
+    the_robot(market="CL")
+
+    sessions = gather_facts(NOW).sessions
+
+    assert sessions["ES", ""].open is True
+    assert sessions["ES", ""].changed_at == NOW.replace(day=1, hour=23)
+    assert sessions["ES", ""].next_change_at == NOW.replace(hour=22)
+    assert sessions["CL", ""].open is None
+
+
+def test_every_periodic_task_that_is_overdue_is_a_finding() -> None:
+    TaskHeartbeat.objects.create(task=SWEEP, interval=60, finished_at=seconds_ago(10))
+    TaskHeartbeat.objects.create(
+        task=REAP, interval=15, finished_at=seconds_ago(200), error="OperationalError: no"
+    )
+
+    (job,) = gather_facts(NOW).jobs
+
+    assert (job.task, job.overdue_since) == ("reap_stale_locks", seconds_ago(50))
+    assert job.error == "OperationalError: no"
+
+
+@pytest.mark.parametrize(
+    ("scanned", "error", "since"),
+    [(5, "", None), (599, "", None), (660, "", 60), (5, "it cannot be read", 0)],
+)
+def test_a_folder_that_cannot_be_read_or_that_nobody_reads_is_a_finding(
+    scanned: float, error: str, since: float | None
+) -> None:
+    LogFolder.objects.create(path="/logs", scanned_at=seconds_ago(scanned), error=error)
+    LogFolder.objects.create(path="/off", active=False, error="off")
+    LogFolder.objects.create(path="/new")
+
+    intakes = gather_facts(NOW).intakes
+
+    assert [one.failing_since for one in intakes] == ([] if since is None else [seconds_ago(since)])
+
+
+def test_the_number_of_queries_does_not_grow_with_the_markets() -> None:
+    def asked() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            gather_facts(NOW)
+        return len([query for query in queries if "SAVEPOINT" not in query["sql"]])
+
+    SessionDay.objects.create(calendar_key="CME Globex Equity", day=NOW.date(), hours="00:00-24:00")
+    the_robot()
+    a_held_lease("ES")
+    few = asked()
+    for market in ("NQ", "CL", "GC", "ZB", "NG", "6E"):
+        the_robot(market=market)
+        a_held_lease(market)
+
+    assert asked() == few
