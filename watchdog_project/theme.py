@@ -100,7 +100,11 @@ UNFOLD: dict[str, Any] = {
     "ENVIRONMENT_TITLE_PREFIX": "watchdog_project.badge.title_prefix",
     "DASHBOARD_CALLBACK": "watchdog_project.dashboard.dashboard_context",
     "STYLES": [_static("watchdog/badge.css"), _static("watchdog/console.css")],
-    "SCRIPTS": [_static("watchdog/badge.js"), _static("watchdog/dashboard.js")],
+    "SCRIPTS": [
+        _static("watchdog/badge.js"),
+        _static("watchdog/dashboard.js"),
+        _static("watchdog/widgets.js"),
+    ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",

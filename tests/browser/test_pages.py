@@ -6,6 +6,7 @@ import re
 from collections import deque
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 from tests.browser.conftest import DESK, PHONE, sign_in
@@ -23,10 +24,26 @@ SQUEEZED = """() => {
 # One page of a kind is enough: rows and filters lead to the same page again.
 KIND = re.compile(r"/\d+/")
 
+# Popups are the same pages with less around them; every history and removal is like every other.
+SAME_AGAIN = re.compile(r"_popup|/(?!group/)\w+/\d+/(history|delete)/")
+
 
 def kind_of(address: str) -> str:
     path = address.partition("?")[0].partition("#")[0]
     return KIND.sub("/N/", path) + ("?popup" if "_popup" in address else "")
+
+
+# What keeps somebody from using a page at all; axe calls lesser faults moderate and minor.
+SERIOUS = {"critical", "serious"}
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
+
+
+def faults_of(page: Page) -> set[str]:
+    """Serious faults that axe-core finds: the rule, and the first element that breaks it."""
+    found = Axe().run(page, options=RULES).response["violations"]
+    return {
+        f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found if one["impact"] in SERIOUS
+    }
 
 
 def test_every_page_shows_the_badge_whole_and_loads_nothing_from_elsewhere(
@@ -43,10 +60,15 @@ def test_every_page_shows_the_badge_whole_and_loads_nothing_from_elsewhere(
     )
     page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
     sign_in(page, full_server)
+    faults: dict[str, list[str]] = {}
+    looked_at: list[str] = []
     waiting, seen, wrong = deque([f"{here}/admin/"]), {kind_of(f"{here}/admin/")}, []
 
     while waiting:
         address = waiting.popleft()
+        # Every other page is looked at in the dark: the theme follows the system.
+        page.emulate_media(color_scheme="dark" if len(looked_at) % 2 else "light")
+        looked_at.append(address)
         answer = page.goto(address)
         assert answer is not None
         assert answer.status == 200, address
@@ -55,7 +77,10 @@ def test_every_page_shows_the_badge_whole_and_loads_nothing_from_elsewhere(
             state = page.evaluate(SQUEEZED)
             if not state["seen"] or state["overflow"] > 0:
                 wrong.append((address, view["width"], state))
-        for link in page.evaluate(LINKS):
+        if not SAME_AGAIN.search(address):
+            for fault in faults_of(page):
+                faults.setdefault(fault, []).append(address.removeprefix(here))
+        for link in {link.partition("#")[0] for link in page.evaluate(LINKS)}:
             listed = link.rstrip("/").rpartition("/")[2]
             also = [f"{link}?_popup=1"] if listed in ("add", "change") else []
             for found in (link, *also):
@@ -65,6 +90,7 @@ def test_every_page_shows_the_badge_whole_and_loads_nothing_from_elsewhere(
                     waiting.append(found)
 
     assert wrong == []
+    assert faults == {}
     assert strangers == set()
     assert errors == []
     assert len(seen) > 60
