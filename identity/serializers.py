@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC
 from typing import Any
 
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from identity.models import EventOrigin, IdentityEvent, Violation
-from identity.robotlog import parse_moment
 from identity.runbook import section_of
 
 
-@extend_schema_field(OpenApiTypes.DATETIME)
-class Moment(serializers.Field[Any, Any, Any, Any]):
+class Moment(serializers.DateTimeField):
     """An ISO 8601 time with a zone."""
 
     default_error_messages = {"invalid": "This is not an ISO 8601 time with a zone."}
 
-    def to_internal_value(self, data: Any) -> Any:
+    def to_internal_value(self, value: Any) -> Any:
         # In a query string an unescaped plus is a blank.
-        text = re.sub(r" (\d\d:?\d\d)$", r"+\1", data) if isinstance(data, str) else ""
-        moment = parse_moment(text) if re.search(r"(Z|[+-]\d\d:?\d\d)$", text) else None
-        if moment is None:
+        text = re.sub(r" (\d\d:?\d\d)$", r"+\1", value) if isinstance(value, str) else ""
+        if not re.search(r"\d[Tt ]\d.*([Zz]|[+-]\d\d:?\d\d)$", text, re.ASCII):
             self.fail("invalid")
-        return moment
-
-    def to_representation(self, value: Any) -> Any:
-        return value
+        try:
+            # Near the ends of the calendar there is no such time in UTC.
+            return super().to_internal_value(text).astimezone(UTC)
+        except OverflowError:
+            self.fail("invalid")
 
 
 class Word(serializers.CharField):
-    """A filter's text, without what no column holds."""
+    """A query's text: no control characters, and bounded as it was sent."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(required=False, allow_blank=True, max_length=256, **options)
+        super().__init__(**{"required": False, "allow_blank": True, "max_length": 256, **options})
+
+    def to_internal_value(self, data: Any) -> str:
+        if len(data) > (self.max_length or len(data)):
+            self.fail("max_length", max_length=self.max_length)
+        if any(character < " " or character == "\x7f" for character in data):
+            raise serializers.ValidationError("Control characters are not allowed.")
+        return str(super().to_internal_value(data))
+
+
+class YesNo(serializers.BooleanField):
+    """`true` or `false` in a query, and no other word for them."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if data not in ("true", "false"):
+            self.fail("invalid", input=data)
+        return bool(data == "true")
 
 
 class EventFilter(serializers.Serializer[Any]):
@@ -51,7 +65,7 @@ class EventFilter(serializers.Serializer[Any]):
 
 
 class ViolationFilter(serializers.Serializer[Any]):
-    open = serializers.BooleanField(required=False)
+    open = YesNo(required=False, source="ended_at__isnull")
     code = Word()
     market = Word()
     scope = Word()
@@ -59,7 +73,7 @@ class ViolationFilter(serializers.Serializer[Any]):
 
 
 class SymbolQuery(serializers.Serializer[Any]):
-    symbol = serializers.CharField(max_length=256)
+    symbol = Word(required=True, allow_blank=False)
 
 
 # The locks have events too.

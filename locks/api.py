@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any, ClassVar, TypeVar
 
-from django.db import Error, models, transaction
-from django.db.models import QuerySet
+from django.db import Error, transaction
 from django.urls import URLPattern, re_path
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import exceptions
 from rest_framework.generics import ListAPIView
-from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -31,7 +29,6 @@ from locks.market import ResolveMarket
 from locks.models import KillSwitch, LockEvent, LockRecord, Tenure
 from locks.refusals import unavailable
 from locks.serializers import (
-    MAX_BIGINT,
     AcquireBody,
     EventFilter,
     EventRow,
@@ -66,15 +63,31 @@ class BodyTooLarge(exceptions.APIException):
 
 
 class SmallJSONParser(JSONParser):
-    """JSON of a bounded size, whatever its depth."""
+    """JSON of a bounded size, whatever its depth, in which each key says one thing."""
 
     def parse(self, stream: Any, *arguments: Any, **options: Any) -> Any:
         if len(raw := stream.read(MAX_BODY_BYTES + 1)) > MAX_BODY_BYTES:
             raise BodyTooLarge
         try:
-            return super().parse(BytesIO(raw), *arguments, **options)
+            return json.loads(
+                raw.decode(), object_pairs_hook=_each_key_once, parse_constant=_no_constant
+            )
         except RecursionError:
-            raise exceptions.ParseError("JSON parse error - nested too deeply") from None
+            raise exceptions.ParseError("It is nested too deeply.") from None
+        except ValueError as error:
+            raise exceptions.ParseError(f"It is not JSON that can be relied on: {error}") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Two readers of a body must not read two different locks in it."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 class FailsClosed(APIView):
@@ -219,50 +232,14 @@ class KillSwitchView(LockView):
         return Response(SwitchRow(switch).data)
 
 
-class Pages(CursorPagination):
-    """`{"next", "previous", "results"}`, newest first."""
-
-    ordering = "-id"
-    page_size = 100
-    page_size_query_param = "page_size"
-    max_page_size = 1000
-
-    def decode_cursor(self, request: Request) -> Cursor | None:
-        cursor = super().decode_cursor(request)
-        if cursor is not None and cursor.position is not None:
-            try:
-                in_range = 0 <= int(cursor.position) <= MAX_BIGINT
-            except ValueError:
-                in_range = False
-            if not in_range:
-                raise exceptions.NotFound("Invalid cursor")
-        return cursor
-
-
 class LockList(FailsClosed, ListAPIView[Any]):
     """Rows of one table, narrowed by the parameters that `filter_class` knows."""
 
     required_role = {"GET": READER}
-    pagination_class = Pages
     filter_class: type[Serializer[Any]]
-
-    def get_queryset(self) -> QuerySet[models.Model]:
-        wanted = self.filter_class(data=self.request.query_params.dict())
-        wanted.is_valid(raise_exception=True)
-        return super().get_queryset().filter(**_flat(wanted))
 
     def get_serializer_context(self) -> dict[str, Any]:
         return {**super().get_serializer_context(), "now": services.database_now()}
-
-
-def _flat(wanted: Serializer[Any]) -> dict[str, Any]:
-    """The given filters by their lookups."""
-    given = wanted.validated_data
-    return {
-        str(field.source): given[field.source]
-        for field in wanted.fields.values()
-        if field.source in given
-    }
 
 
 @extend_schema_view(get=extend_schema(parameters=[LockFilter]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import UTC, timedelta
 from typing import Any
 
 from rest_framework import serializers
@@ -20,6 +21,8 @@ class Text(serializers.CharField):
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
+        if self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
         value: str = super().to_internal_value(data)
         if any(character < " " or character == "\x7f" for character in value):
             raise serializers.ValidationError("Control characters are not allowed.")
@@ -45,6 +48,28 @@ class Flag(serializers.BooleanField):
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
         return data
+
+
+class Moment(serializers.DateTimeField):
+    """An ISO 8601 time with a zone."""
+
+    default_error_messages = {"invalid": "This is not an ISO 8601 time with a zone."}
+
+    def to_internal_value(self, value: Any) -> Any:
+        # In a query string an unescaped plus is a blank.
+        text = re.sub(r" (\d\d:?\d\d)$", r"+\1", value) if isinstance(value, str) else ""
+        if not _MOMENT.fullmatch(text):
+            self.fail("invalid")
+        try:
+            # Near the ends of the calendar there is no such time in UTC.
+            return super().to_internal_value(text).astimezone(UTC)
+        except OverflowError:
+            self.fail("invalid")
+
+
+_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d+)?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII
+)
 
 
 class Nonce(serializers.RegexField):
@@ -260,4 +285,4 @@ class EventFilter(serializers.Serializer[Any]):
     scope = Text(max_length=128, required=False, allow_blank=True)
     type = serializers.ChoiceField(LockEventType.choices, required=False)
     run_id = Text(max_length=128, required=False)
-    since = serializers.DateTimeField(required=False, source="last_at__gte")
+    since = Moment(required=False, source="last_at__gte")

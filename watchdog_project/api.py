@@ -27,13 +27,13 @@ from rest_framework.views import APIView
 from canonical_guard.errors import UnknownInstrument
 from watchdog_project.authentication import PublicOnLoopback, answers_without_key
 from watchdog_project.badge_svg import badge_svg
+from watchdog_project.lists import refuse_unstated
 from watchdog_project.models import Role
 from watchdog_project.problems import problem
-from watchdog_project.schema import HealthAnswer, ProblemAnswer, ReadyAnswer, StatusAnswer
+from watchdog_project.schema import HealthAnswer, ReadyAnswer, StatusAnswer
 from watchdog_project.status import market_named, readiness, snapshot
 
 MARKET = OpenApiParameter("market", str, description="one market, in any notation; default: all")
-UNKNOWN_MARKET = {HTTPStatus.NOT_FOUND: ProblemAnswer}
 
 
 class PublicOnLoopbackView(APIView):
@@ -50,6 +50,7 @@ class PublicOnLoopbackView(APIView):
         return super().get_authenticators()
 
     def market_of(self, request: Request) -> str | None:
+        refuse_unstated(request, ["market"])
         symbol = request.query_params.get("market")
         return None if symbol is None else market_named(symbol)
 
@@ -60,7 +61,9 @@ class PublicOnLoopbackView(APIView):
 
 
 class StatusView(PublicOnLoopbackView):
-    @extend_schema(parameters=[MARKET], responses={200: StatusAnswer, **UNKNOWN_MARKET})
+    """The worst of all watched markets, and each of them. An `ETag` makes polling cheap."""
+
+    @extend_schema(parameters=[MARKET], responses=StatusAnswer)
     def get(self, request: Request) -> HttpResponseBase:
         now = timezone.now()
         told = snapshot(now, self.market_of(request))
@@ -68,9 +71,11 @@ class StatusView(PublicOnLoopbackView):
 
 
 class BadgeView(PublicOnLoopbackView):
+    """The status as a picture, for wikis and dashboards."""
+
     @extend_schema(
         parameters=[MARKET],
-        responses={(200, "image/svg+xml"): OpenApiResponse(str), **UNKNOWN_MARKET},
+        responses={(200, "image/svg+xml"): OpenApiResponse(str)},
     )
     def get(self, request: Request) -> HttpResponseBase:
         now = timezone.now()

@@ -91,13 +91,13 @@ def plain_problem(code: str, http_status: int, detail: str) -> HttpResponse:
 
 def problem_response(exc: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler; what it does not know is a server error and is logged by Django."""
-    answer = _translate(exc)
+    answer = _translate(exc, str(context["request"].method))
     if answer is not None:
         set_rollback()
     return answer
 
 
-def _translate(exc: Exception) -> Response | None:
+def _translate(exc: Exception, method: str) -> Response | None:
     if isinstance(exc, LockRefused):
         return problem(exc.code, exc.status, exc.detail, exc.extra, exc.retry_after)
     if isinstance(exc, GuardError):
@@ -110,7 +110,8 @@ def _translate(exc: Exception) -> Response | None:
         return problem("FORBIDDEN", HTTPStatus.FORBIDDEN, "This is not allowed.")
     if isinstance(exc, exceptions.ValidationError):
         detail = _first_message(exc.detail)
-        return problem("INVALID_BODY", exc.status_code, detail, {"errors": exc.get_full_details()})
+        code = "INVALID_QUERY" if method in ("GET", "HEAD") else "INVALID_BODY"
+        return problem(code, exc.status_code, detail, {"errors": exc.get_full_details()})
     if isinstance(exc, exceptions.APIException):
         return _of_rest_framework(exc)
     return None

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.conf import settings
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerFieldExtension,
+)
 from rest_framework import serializers
 
 from identity.status import IdentityStatus
@@ -134,14 +137,6 @@ class ReadyAnswer(serializers.Serializer[Any]):
     overdue_tasks = serializers.ListField(child=serializers.CharField())
 
 
-class ProblemAnswer(serializers.Serializer[Any]):
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How the API's schema tells of keys."""
 
@@ -165,3 +160,27 @@ class AdminSessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-unt
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}
+
+
+class LockText(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """A lock request's text: no control characters, and more than blanks where one is needed."""
+
+    target_class = "locks.serializers.Text"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        field = self.target
+        visible = (
+            r"^[^\x00-\x1f\x7f]+$"
+            if field.allow_blank
+            else (r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")
+        )
+        told: dict[str, Any] = {"type": "string", "pattern": visible}
+        if field.max_length is not None:
+            told["maxLength"] = field.max_length
+        if not field.allow_blank:
+            told["minLength"] = 1
+        return told
+
+
+class QueryText(LockText):  # type: ignore[no-untyped-call]
+    target_class = "identity.serializers.Word"

@@ -10,6 +10,7 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from watchdog_project.api_reference import TAGS
 from watchdog_project.home import local_secret
 from watchdog_project.theme import UNFOLD as UNFOLD
 
@@ -196,6 +197,8 @@ REST_FRAMEWORK: dict[str, Any] = {
         "watchdog_project.authentication.ApiKeyAuthentication",
         "watchdog_project.authentication.AdminSessionAuthentication",
     ],
+    "DEFAULT_PAGINATION_CLASS": "watchdog_project.lists.Pages",
+    "DEFAULT_FILTER_BACKENDS": ["watchdog_project.lists.StatedFilters"],
     "DEFAULT_THROTTLE_CLASSES": ["watchdog_project.throttles.KeyThrottle"],
     "DEFAULT_PERMISSION_CLASSES": ["watchdog_project.authentication.HasRequiredRole"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -210,7 +213,12 @@ REST_FRAMEWORK: dict[str, Any] = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Watchdog",
     "DESCRIPTION": "Single-executor guard and identity watchdog for automated futures robots.",
-    "VERSION": "1",
+    "VERSION": "1.0.0",
+    "TAGS": [{"name": name, "description": told} for name, told in TAGS.items()],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "watchdog_project.openapi.complete",
+    ],
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["watchdog_project.authentication.HasRequiredRole"],
     "PREPROCESSING_HOOKS": ["watchdog_project.schema.one_path_per_address"],

@@ -227,12 +227,34 @@ def test_the_lists_are_filtered(call: Call) -> None:
         "/api/locks?name=%00",
         "/api/locks/events?type=NEWS",
         "/api/locks/events?since=yesterday",
+        "/api/locks/events?since=2020-01-01",
+        "/api/locks/events?since=2020-01-01T00:00:00",
+        "/api/locks/events?since=0001-01-01T00:00:00%2B14:00",
+        "/api/locks/events?since=9999-12-31T23:59:59-14:00",
         "/api/locks/tenures?kind=x",
+        "/api/locks?nmae=ES",
+        "/api/locks?name=ES&name=NQ",
+        "/api/locks?page_size=0",
+        "/api/locks?page_size=-1",
+        "/api/locks?page_size=1001",
+        "/api/locks?page_size=ten",
+        "/api/locks?page_size=",
+        "/api/locks?page_size=١",
+        "/api/locks?page_size=" + "9" * 5000,
+        "/api/locks?lock__nonce_hash=5",
     ],
 )
 def test_a_filter_that_makes_no_sense_is_refused(call: Call, query: str) -> None:
     status, problem, _ = call(query, role="reader")
-    assert (status, problem["code"]) == (400, "INVALID_BODY")
+    assert (status, problem["code"]) == (400, "INVALID_QUERY")
+
+
+@pytest.mark.parametrize("wild", ["%25", "_S", "E%25", "*", "E?", "ES' OR '1'='1", "ES\\"])
+def test_a_filter_means_what_it_says_and_no_pattern(call: Call, wild: str) -> None:
+    call("/api/locks/acquire", ACQUIRE)
+    for path in ("locks", "locks/tenures", "locks/events"):
+        status, page, _ = call(f"/api/{path}?name={wild}", role="reader")
+        assert (status, page["results"]) == (200, [])
 
 
 @pytest.mark.parametrize("cursor", ["x", "cD1hYmM=", "cD05OTk5OTk5OTk5OTk5OTk5OTk5OTk5"])
@@ -300,6 +322,7 @@ def test_nobody_renews_or_releases_without_saying_who_he_is(
     "raw",
     [
         b"", b"null", b"[]", b"7", b'"x"', b"{", b'{"run_id": NaN}', b"\xff\xfe", b"[" * 60_000,
+        b'{"run_id": "a", "run_id": "b"}', b'{"pid": Infinity}', '{"host": "x"}'.encode("utf-16"),
         b'{"a":' * 9_000 + b"1" + b"}" * 9_000, b'{"pid": ' + b"9" * 5_000 + b"}",
     ],
     ids=lambda raw: raw[:12].decode(errors="replace"),
