@@ -405,8 +405,9 @@ namespace Watchdog
             taken.OnKillSwitch = SayKillSwitch;
             lock (gate) renewals = taken;
             AppDomain.CurrentDomain.ProcessExit += AtProcessExit;
-            taken.Start();
+            // Before renewing: whoever loses the market silences the reports.
             StartReporting(wanted, held.Product);
+            taken.Start();
         }
 
         private void StartReporting(Wanted wanted, Product product)
@@ -955,6 +956,7 @@ namespace Watchdog.Internal
     /// <summary>What is different in tests: the clock, waiting, threads, and who is asked.</summary>
     internal class Surroundings
     {
+        internal const int StackBytes = 262144;
         internal static readonly Surroundings Real = new Surroundings();
 
         private static readonly object Gate = new object();
@@ -974,11 +976,24 @@ namespace Watchdog.Internal
         /// <summary>A thread that cannot end the process by its failure, nor keep it alive.</summary>
         internal virtual Thread Start(string name, ThreadStart body)
         {
-            Thread thread = new Thread(body, 262144);
+            Thread thread = new Thread(delegate() { Survive(body); }, StackBytes);
             thread.IsBackground = true;
             thread.Name = name;
             thread.Start();
             return thread;
+        }
+
+        private static void Survive(ThreadStart body)
+        {
+            try
+            {
+                body();
+            }
+            catch (Exception failure)
+            {
+                // What nobody catches ends NinjaTrader, with every other chart in it.
+                Trace.WriteLine("canonical_guard: " + Thread.CurrentThread.Name + " failed: " + failure);
+            }
         }
 
         /// <summary>One for all charts of this process that ask the same server with the same key.</summary>
@@ -1819,7 +1834,7 @@ namespace Watchdog.Internal
             Exchange exchange = new Exchange(request, body);
             // A name lookup knows no timeout and the others are per read: only a thread that can be left
             // behind is bounded as a whole.
-            Thread thread = new Thread(exchange.Run, 262144);
+            Thread thread = new Thread(exchange.Run, Surroundings.StackBytes);
             thread.IsBackground = true;
             thread.Name = "canonical-guard-request";
             thread.Start();

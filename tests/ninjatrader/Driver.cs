@@ -160,6 +160,8 @@ namespace Watchdog.Tests
             List<string> streams = new List<string>();
             if (command.ContainsKey("streams"))
                 foreach (object stream in (List<object>)command["streams"]) streams.Add((string)stream);
+            double? hurry = Json.Number(command, "hurry");
+            Surroundings surroundings = hurry == null ? Surroundings.Real : new Hurried(hurry.Value);
             return new CanonicalMarketGuard(new GuardOptions
             {
                 Market = Json.Text(command, "market"),
@@ -184,7 +186,7 @@ namespace Watchdog.Tests
                         lost.SecondsUntilKill, "kill_time", lost.IsKillTime));
                     if (command.ContainsKey("fails_when_lost")) throw new InvalidOperationException("as it should");
                 }
-            });
+            }, surroundings);
         }
 
         private static void SetStream(CanonicalMarketGuard guard, Dictionary<string, object> command)
@@ -250,6 +252,27 @@ namespace Watchdog.Tests
                     return null;
             }
             throw new ArgumentException(what);
+        }
+    }
+
+    /// <summary>Its clock runs so many times faster; its network does not.</summary>
+    internal sealed class Hurried : Surroundings
+    {
+        private readonly double hurry;
+
+        internal Hurried(double hurry)
+        {
+            this.hurry = hurry;
+        }
+
+        internal override double Now()
+        {
+            return base.Now() * hurry;
+        }
+
+        internal override void Wait(ManualResetEvent wake, double seconds)
+        {
+            base.Wait(wake, seconds / hurry);
         }
     }
 

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -99,6 +100,25 @@ def test_an_order_event_carries_both_identities_and_the_token(
     status = next(e for e in authority.events if e["event"] == "IDENTITY_INVARIANTS_STATUS")
     assert "fencing_token" not in status, "a late report must not look like a late order"
     assert {"pass": True, "violations": [], "stream_ids": ["ES1"]}.items() <= status["data"].items()
+    driver.call("release")
+
+
+def test_the_invariants_are_reported_every_minute_too(
+    authority: ShortAuthority, start_driver: StartDriver, root: str
+) -> None:
+    """With a clock that runs sixty times faster than the world's."""
+    authority.terms.update(ttl=3000, renew_every=1000, stop_after=2000, kill_after=2500)
+    driver = start_driver()
+    asks = {"server": authority.url, "key": KEY, "root": root, "hurry": 60}
+    driver.acquire("ES", streams=["ES1"], **asks)
+
+    def reports() -> list[dict[str, Any]]:
+        return [e for e in authority.events if e["event"] == "IDENTITY_INVARIANTS_STATUS"]
+
+    assert driver.eventually(lambda: len(reports()) == 3)
+    first, _, third = (datetime.fromisoformat(e["data"]["checked_at_utc"]) for e in reports())
+    assert 1.9 < (third - first).total_seconds() < 4, "two minutes of its own"
+    assert len({event["event_id"] for event in reports()}) == 3
     driver.call("release")
 
 
