@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,10 +79,16 @@ def staged_drivers(program: Path) -> Iterator[Callable[[], Driver]]:
 class ShortAuthority(LockAuthority):
     """Short leases, and a place for events; `refuses_events` is a status to refuse them with."""
 
-    def __init__(self) -> None:
+    def __init__(self, secure: ssl.SSLContext | None = None) -> None:
         self.events: list[dict[str, Any]] = []
         self.refuses_events = 0
         super().__init__()
+        if secure is not None:
+            # A handshake in the accepting thread would have one client hold up all others.
+            self._server.socket = secure.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+            self.url = self.url.replace("http:", "https:")
 
     def answer(self, path: str, key: str | None, body: Any) -> Answer:
         if path != "/api/events":
