@@ -17,6 +17,7 @@ from watchdog_project.api import (
     SchemaView,
     StatusView,
 )
+from watchdog_project.csv_export import export_csv
 from watchdog_project.handover import resolve_market, tenure_facts
 from watchdog_project.market_page import market_page
 from watchdog_project.metrics import MetricsView
@@ -36,6 +37,11 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     re_path(r"^admin$", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/market/<path:market>/", admin.site.admin_view(market_page), name="market"),
+    path(
+        "admin/csv/<slug:app_label>/<slug:model_name>/",
+        admin.site.admin_view(export_csv),
+        name="csv",
+    ),
     path("admin/runbook/", admin.site.admin_view(runbook_page), name="runbook"),
     path("admin/", admin.site.urls),
     _at("healthz", HealthView, "healthz"),

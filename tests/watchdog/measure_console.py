@@ -15,7 +15,12 @@ import time
 from datetime import datetime, timedelta
 from typing import Any
 
-PAGES = {"dashboard": "/admin/", "market": "/admin/market/M000/"}
+PAGES = {
+    "dashboard": "/admin/",
+    "market": "/admin/market/M000/",
+    "event_list": "/admin/identity/identityevent/",
+    "violations": "/admin/identity/violation/?state=open",
+}
 TIMES = 15
 SPANS_A_MARKET = 8
 BATCH = 5_000

@@ -25,7 +25,7 @@ class ReasonForm(forms.Form):
     reason = forms.CharField(
         max_length=MOST_REASON,
         strip=True,
-        widget=forms.Textarea(attrs={"rows": 3}),
+        widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
         error_messages={"required": "Say why; whoever comes next will want to know."},
     )
 

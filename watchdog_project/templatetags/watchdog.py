@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django import template
+from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 from django.template import RequestContext
 from django.templatetags.static import static
@@ -15,6 +16,7 @@ from django.utils.safestring import SafeString
 
 from watchdog_project.authentication import OPERATE
 from watchdog_project.badge import ICON_OF, LOOKS, badge_of
+from watchdog_project.csv_export import csv_url
 from watchdog_project.market_page import market_url
 from watchdog_project.runbook_page import runbook_url
 
@@ -77,6 +79,12 @@ def alerts_address(pk: int | None = None) -> str:
         return reverse("admin:watchdog_alert_change", args=[pk])
     except NoReverseMatch:
         return reverse("admin:index")
+
+
+@register.simple_tag
+def csv_address(changelist: ChangeList) -> str:
+    """Where a list is found as CSV; empty where it is not ours."""
+    return csv_url(changelist)
 
 
 @register.filter

@@ -1,4 +1,5 @@
-/* Names for what the theme's and Django's widgets leave unnamed to a screen reader. They make their
+/* The theme shows a page only when it is ready, which is too late for `autofocus`.
+ * And names for what the theme's and Django's widgets leave unnamed to a screen reader. They make their
  * elements when the page has loaded, so this comes a moment later. */
 (() => {
     "use strict";
@@ -15,5 +16,14 @@
         }
     }
 
-    window.addEventListener("load", () => setTimeout(nameWidgets));
+    function focusFirst() {
+        if (document.activeElement === document.body) {
+            document.querySelector(".wd-sheet [autofocus]")?.focus();
+        }
+    }
+
+    window.addEventListener("load", () => setTimeout(() => {
+        nameWidgets();
+        focusFirst();
+    }));
 })();
