@@ -14,6 +14,7 @@ from django.db import connections
 from canonical_guard.errors import InvalidConfiguration
 from canonical_guard.terms import LeaseTerms
 from identity.models import CanonicalInstrument
+from watchdog_project.deadman import url_objection
 from watchdog_project.heartbeat import REAP, SWEEP, interval_of
 
 _MARKETS = CanonicalInstrument._meta.db_table
@@ -106,6 +107,29 @@ def retention_settings(app_configs: Apps, **_: Any) -> list[CheckMessage]:
             id="watchdog.E007",
         )
     ]
+
+
+@register()
+def dead_man_settings(app_configs: Apps, **_: Any) -> list[CheckMessage]:
+    """A ping that can be sent; the address itself is a secret, and not repeated here."""
+    found: list[CheckMessage] = []
+    if reason := url_objection(settings.WATCHDOG_DEADMAN_URL):
+        found.append(
+            Error(
+                f"Nobody can be pinged at WATCHDOG_DEADMAN_URL. {reason}",
+                hint="Set it to the address that your monitor gave you, or to nothing.",
+                id="watchdog.E008",
+            )
+        )
+    if not 0 < settings.WATCHDOG_DEADMAN_TIMEOUT <= 10:
+        found.append(
+            Error(
+                f"A ping may take 0 to 10 seconds, not {settings.WATCHDOG_DEADMAN_TIMEOUT:g}.",
+                hint="Correct WATCHDOG_DEADMAN_TIMEOUT; 3 is what it is without it.",
+                id="watchdog.E009",
+            )
+        )
+    return found
 
 
 @register(Tags.security, deploy=True)

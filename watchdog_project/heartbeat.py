@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Protocol, cast
 
 from django.conf import settings
 from django.db import transaction
@@ -45,30 +45,55 @@ class Overdue:
         return name_of(self.task)
 
 
-def beat(task: str, work: Callable[[datetime], object], clock: Clock = timezone.now) -> bool:
+class Watcher(Protocol):
+    """Whoever is told how a run goes; it must neither fail nor wait."""
+
+    def started(self) -> None: ...
+    def succeeded(self) -> None: ...
+    def failed(self, failure: Exception) -> None: ...
+
+
+def beat(
+    task: str,
+    work: Callable[[datetime], object],
+    clock: Clock = timezone.now,
+    watcher: Watcher | None = None,
+) -> bool:
     """Do `work` at the clock's time and write down how it went; True where it went well.
 
     It runs under the task's own `pipeline_run` lease: where another process is at it, this one
     leaves it to that one and returns False. `finished_at` moves only with success: work that fails
     every time is as silent as work that nobody does. An exception is logged and kept in `error`;
-    it never reaches the caller, since the next run is the next attempt.
+    it never reaches the caller, since the next run is the next attempt. `watcher` is told of a
+    run that this process makes, or cannot make; of one that another is at, that one tells.
     """
     started_at = clock()
     try:
         with job_lease(task.rpartition(".")[2]):
+            if watcher is not None:
+                watcher.started()
             _note(task, started_at=started_at)
             work(started_at)
             _note(task, finished_at=clock(), error="")
     except LockRefused as refusal:
         if refusal.status >= 500:
             _note_failure(task, refusal)
+            _tell(watcher, refusal)
         logger.warning("The periodic task %s did not run: %s", task, refusal)
         return False
     except Exception as failure:
         logger.exception("The periodic task %s failed; its next run tries again.", task)
         _note_failure(task, failure)
+        _tell(watcher, failure)
         return False
+    if watcher is not None:
+        watcher.succeeded()
     return True
+
+
+def _tell(watcher: Watcher | None, failure: Exception) -> None:
+    if watcher is not None:
+        watcher.failed(failure)
 
 
 def beat_beside_others(

@@ -252,6 +252,10 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # What is watched is checked so often; whoever shortens it makes an overdue sweep known sooner.
 WATCHDOG_SWEEP_SECONDS = env.float("WATCHDOG_SWEEP_SECONDS", default=60.0)
+# Pinged with every sweep, so that somebody outside notices when none comes any more. A secret: who
+# knows the address can keep it quiet.
+WATCHDOG_DEADMAN_URL = env.str("WATCHDOG_DEADMAN_URL", default="").strip()
+WATCHDOG_DEADMAN_TIMEOUT = env.float("WATCHDOG_DEADMAN_TIMEOUT", default=3.0)
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "identity sweep": {

@@ -23,6 +23,7 @@ from watchdog_project.alerts.models import Channel
 from watchdog_project.alerts.outbox import deliver_due
 from watchdog_project.alerts.retention import prune_alerts
 from watchdog_project.alerts.watch import watch
+from watchdog_project.deadman import dead_man
 from watchdog_project.heartbeat import (
     DELIVER,
     PRUNE,
@@ -47,7 +48,7 @@ WATCH_FOR = 4.5
 @shared_task(name=SWEEP)
 def sweep_identity() -> None:
     """Judge every watched market anew and emit its IDENTITY_INVARIANTS_STATUS."""
-    beat(SWEEP, _sweep)
+    beat(SWEEP, _sweep, watcher=dead_man())
 
 
 @shared_task(name=REAP)
