@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from canonical_guard.errors import UnknownInstrument
 from canonical_guard.terms import LeaseTerms
@@ -12,7 +14,7 @@ from locks.errors import LockRefused
 from locks.execution import Sight, statements
 from locks.leases import CANONICAL_MARKET, AcquireRequest, Grant, Holder, LockId, hash_nonce
 from locks.market import MarketTerms, ResolveMarket
-from locks.models import LockRecord, LockState
+from locks.models import LockState
 from locks.refusals import (
     after_failover,
     failing_closed,
@@ -149,7 +151,7 @@ def _try_to_acquire(request: AcquireRequest, lock: LockId, terms: LeaseTerms) ->
         },
     )
     if granted is not None:
-        return _grant(lock, granted.record)
+        return _grant(lock, granted)
     sight = execution.examine(lock, request.run_id, nonce_hash)
     if sight is None:
         execution.create_record(lock)
@@ -164,7 +166,7 @@ def _try_to_acquire(request: AcquireRequest, lock: LockId, terms: LeaseTerms) ->
     if refusal is None:
         return None
     if refusal.code != "KILL_SWITCH_ACTIVE" and _is_lost_reply(request, nonce_hash, sight):
-        return _grant(lock, sight.record)
+        return _grant(lock, sight.columns)
     raise refuse_acquire(request, lock, refusal, sight.record.fencing_token)
 
 
@@ -184,12 +186,12 @@ def _is_lost_reply(request: AcquireRequest, nonce_hash: str, sight: Sight) -> bo
     return sight.now < record.acquired_at + stop
 
 
-def _grant(lock: LockId, record: LockRecord) -> Grant:
+def _grant(lock: LockId, columns: Mapping[str, Any]) -> Grant:
     return Grant(
         lock=lock,
-        run_id=record.run_id,
-        execution_instrument=record.execution_instrument,
-        fencing_token=record.fencing_token,
-        takeover=record.takeover,
-        terms=LeaseTerms.for_ttl(record.ttl),
+        run_id=columns["run_id"],
+        execution_instrument=columns["execution_instrument"],
+        fencing_token=columns["fencing_token"],
+        takeover=columns["takeover"],
+        terms=LeaseTerms.for_ttl(columns["ttl"]),
     )

@@ -8,6 +8,8 @@ writer's lock is had.
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,29 +18,28 @@ from functools import cache
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, models, transaction
-from django.db.backends.utils import CursorWrapper
+from django.db import DEFAULT_DB_ALIAS, connection, models, transaction
 from django.utils.dateparse import parse_datetime
 
+from locks.connections import WAIT_SECONDS, lease_connection
 from locks.leases import LockId
 from locks.models import KillSwitch, LockKind, LockRecord, LockState
-from locks.sqlite_writer import sqlite_writer
+from locks.sqlite_writer import lease_writer, sqlite_writer
 from locks.statements import (
     POSTGRES,
     POSTGRES_CLOCK,
+    POSTGRES_LOCK,
     SHARE_KILL_SWITCH,
     SQLITE,
     SQLITE_NOW,
     Statements,
     Transition,
-)
-
-WAIT_SECONDS = 1
-LIMITS = (
-    f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'; SET LOCAL statement_timeout = '{WAIT_SECONDS}s'"
+    wait_for,
 )
 
 Parameters = Mapping[str, Any]
+Columns = Mapping[str, Any]
+Row = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Sight:
     `grants_after` are set where another server was the authority before it.
     """
 
-    record: LockRecord
+    columns: Columns
     now: datetime
     kill_switch_released: bool
     pair_ended: bool = False
@@ -59,91 +60,95 @@ class Sight:
     grants_after: datetime | None = None
 
     @property
+    def record(self) -> LockRecord:
+        return as_record(self.columns)
+
+    @property
     def is_overdue(self) -> bool:
         """Held, but past its end: nobody has seen so yet."""
-        record = self.record
-        if record.state != LockState.HELD:
+        expires_at = self.columns["expires_at"]
+        if self.columns["state"] != LockState.HELD:
             return False
-        return record.expires_at is None or record.expires_at <= self.now
+        return bool(expires_at is None or expires_at <= self.now)
+
+
+def as_record(columns: Columns) -> LockRecord:
+    """A whole row, as the model has it."""
+    return LockRecord.from_db(DEFAULT_DB_ALIAS, list(columns), list(columns.values()))
 
 
 @cache
-def _statements(vendor: str) -> Statements:
-    dialects = {"postgresql": POSTGRES, "sqlite": SQLITE}
-    if vendor not in dialects:
-        raise ImproperlyConfigured(f"Leases are kept in PostgreSQL or SQLite, not in {vendor}.")
-    return Statements(dialects[vendor], [str(field.column) for field in _fields()])
-
-
-def _fields() -> Sequence[models.Field[Any, Any]]:
-    return LockRecord._meta.concrete_fields
-
-
 def statements() -> Statements:
     """The statements in the words of the database in use."""
-    return _statements(connection.vendor)
+    dialects = {"postgresql": POSTGRES, "sqlite": SQLITE}
+    vendor = connection.vendor
+    if vendor not in dialects:
+        raise ImproperlyConfigured(f"Leases are kept in PostgreSQL or SQLite, not in {vendor}.")
+    return Statements(dialects[vendor], list(_fields()))
+
+
+@cache
+def _fields() -> dict[str, models.Field[Any, Any]]:
+    return {str(field.column): field for field in LockRecord._meta.concrete_fields}
 
 
 def on_postgres() -> bool:
-    return connection.vendor == "postgresql"
+    return statements().dialect is POSTGRES
 
 
-def run(transition: Transition, lock: LockId, parameters: Parameters) -> Sight | None:
-    """Do it and return the row as it is now, or None where its condition did not hold."""
+def run(transition: Transition, lock: LockId, parameters: Parameters) -> Columns | None:
+    """Do it, and return what the transition reads back; None where its condition did not hold."""
     values = {**parameters, "kind": lock.kind, "name": lock.name, "scope": lock.scope}
     if on_postgres():
-        return _ask(_one_message(transition, lock.obeys_kill_switch), values)
-    with _writer() as (cursor, now):
+        row = _ask(_steps(transition, lock.obeys_kill_switch), values)
+        return None if row is None else _columns(transition.reads, row)
+    with _lease_writer() as (raw, now):
         values["now"] = now
-        cursor.execute(transition.update, values)
-        if cursor.rowcount != 1:
+        if raw.execute(_in_sqlite(transition.update), values).rowcount != 1:
             return None
         for statement in transition.history:
-            cursor.execute(statement, values)
-        cursor.execute(statements().result, values)
-        return _sight(cursor)
+            raw.execute(_in_sqlite(statement), values)
+        row = raw.execute(_in_sqlite(statements().outcome(transition)), values).fetchone()
+    return _columns(transition.reads, row)
 
 
 def examine(lock: LockId, run_id: str, nonce_hash: str) -> Sight | None:
     """Look at a lock for a verdict; the switch cannot be engaged while this looks."""
-    values: dict[str, Any] = {
-        "kind": lock.kind,
-        "name": lock.name,
-        "scope": lock.scope,
-        "run_id": run_id,
-        "nonce_hash": nonce_hash,
-    }
+    values = {**_which(lock), "run_id": run_id, "nonce_hash": nonce_hash}
     if on_postgres():
-        question = f"WITH {POSTGRES_CLOCK} {statements().examine}"
-        share = f"{SHARE_KILL_SWITCH}; " if lock.obeys_kill_switch else ""
-        return _ask(f"{LIMITS}; {share}{question}", values)
-    with _writer() as (cursor, now):
-        cursor.execute(statements().examine, {**values, "now": now})
-        return _sight(cursor)
+        steps = [f"WITH {POSTGRES_CLOCK} {statements().examine}"]
+        if lock.obeys_kill_switch:
+            steps.insert(0, SHARE_KILL_SWITCH)
+        return _sight(_ask(steps, values))
+    with _lease_writer() as (raw, now):
+        row = raw.execute(_in_sqlite(statements().examine), {**values, "now": now}).fetchone()
+    return _sight(row)
 
 
 def look(lock: LockId) -> Sight | None:
     """Read a lock; nothing waits for it, and it waits for nobody."""
-    values: dict[str, Any] = {"kind": lock.kind, "name": lock.name, "scope": lock.scope}
+    question, values = statements().look, _which(lock)
     if on_postgres():
-        this = (
-            "lock AS (SELECT * FROM locks_lockrecord"
-            " WHERE kind = %(kind)s AND name = %(name)s AND scope = %(scope)s)"
-        )
-        return _ask(f"{LIMITS}; WITH {POSTGRES_CLOCK}, {this} {statements().look}", values)
-    with connection.cursor() as cursor:
-        cursor.execute(statements().look, {**values, "now": _sqlite_now(cursor)})
-        return _sight(cursor)
+        return _sight(_ask([f"WITH {POSTGRES_CLOCK}, {POSTGRES_LOCK} {question}"], values))
+    with lease_connection() as raw:
+        row = raw.execute(_in_sqlite(question), {**values, "now": _sqlite_now(raw)}).fetchone()
+    return _sight(row)
+
+
+def _which(lock: LockId) -> dict[str, Any]:
+    return {"kind": lock.kind, "name": lock.name, "scope": lock.scope}
 
 
 def overdue() -> list[LockId]:
     """Held leases past their end, the oldest first."""
-    with connection.cursor() as cursor:
-        if on_postgres():
-            cursor.execute(f"WITH {POSTGRES_CLOCK} {statements().overdue}")
-        else:
-            cursor.execute(statements().overdue, {"now": _sqlite_now(cursor)})
-        return [LockId(*row) for row in cursor.fetchall()]
+    if on_postgres():
+        with lease_connection() as raw:
+            found = raw.execute(f"WITH {POSTGRES_CLOCK} {statements().overdue}").fetchall()
+    else:
+        with lease_connection() as own:
+            question, now = _in_sqlite(statements().overdue), _sqlite_now(own)
+            found = own.execute(question, {"now": now}).fetchall()
+    return [LockId(*row) for row in found]
 
 
 def record_refusal(values: Parameters, data: Mapping[str, Any]) -> None:
@@ -151,11 +156,11 @@ def record_refusal(values: Parameters, data: Mapping[str, Any]) -> None:
     parameters = {**values, "data": json.dumps(data)}
     text = statements().refusal
     if on_postgres():
-        with _cursor() as cursor:
-            cursor.execute(f"{LIMITS}; WITH {POSTGRES_CLOCK} {text}", parameters)
+        with lease_connection() as raw:
+            raw.execute(f"WITH {POSTGRES_CLOCK} {text}", parameters)
         return
-    with _writer() as (cursor, now):
-        cursor.execute(text, {**parameters, "now": now})
+    with _lease_writer() as (own, now):
+        own.execute(_in_sqlite(text), {**parameters, "now": now})
 
 
 def begin_epoch(*, always: bool = False) -> bool:
@@ -165,14 +170,10 @@ def begin_epoch(*, always: bool = False) -> bool:
     """
     text = statements().begin_epoch(always=always)
     if on_postgres():
-        with _cursor() as cursor:
-            cursor.execute(f"{LIMITS}; WITH {POSTGRES_CLOCK} {text}")
-            while cursor.nextset():
-                pass
-            return bool(cursor.rowcount == 1)
-    with _writer() as (cursor, now):
-        cursor.execute(text, {"now": now})
-        return bool(cursor.rowcount == 1)
+        with lease_connection() as raw:
+            return bool(raw.execute(f"WITH {POSTGRES_CLOCK} {text}").rowcount == 1)
+    with _lease_writer() as (own, now):
+        return bool(own.execute(_in_sqlite(text), {"now": now}).rowcount == 1)
 
 
 def create_record(lock: LockId) -> None:
@@ -203,11 +204,10 @@ def withhold_grants(market: str) -> None:
 
 
 def database_now() -> datetime:
-    """The one clock that decides on leases."""
+    """The one clock that decides on leases; also asked inside somebody's transaction."""
+    clock = "SELECT clock_timestamp()" if on_postgres() else SQLITE_NOW.replace("%%", "%")
     with connection.cursor() as cursor:
-        if not on_postgres():
-            return _moment(_sqlite_now(cursor))
-        cursor.execute("SELECT clock_timestamp()")
+        cursor.execute(clock)
         row = cursor.fetchone()
         assert row is not None  # noqa: S101 a SELECT without FROM has one row
         return _moment(row[0])
@@ -217,7 +217,7 @@ def database_now() -> datetime:
 def short_transaction(seconds: int = WAIT_SECONDS) -> Iterator[None]:
     """A transaction of its own that waits for nobody longer than `seconds`."""
     if not on_postgres():
-        with _writer(seconds):
+        with sqlite_writer(seconds):
             yield
         return
     with transaction.atomic(durable=True):
@@ -229,65 +229,56 @@ def short_transaction(seconds: int = WAIT_SECONDS) -> Iterator[None]:
 
 
 @cache
-def _one_message(transition: Transition, obeys_kill_switch: bool) -> str:
-    """The row's lock first, so that the clock and the row are those of after the wait for it."""
-    steps = [LIMITS, f"{transition.contended} FOR NO KEY UPDATE"]
-    if transition.reads_kill_switch and obeys_kill_switch:
-        steps.append(SHARE_KILL_SWITCH)
-    history = "".join(
-        f", history_{number} AS ({statement})"
-        for number, statement in enumerate(transition.history)
-    )
-    clock = f"{POSTGRES_CLOCK.removesuffix(')')}{transition.clock_with})"
-    steps.append(
-        f"WITH {clock}, lock AS ({transition.update} RETURNING lock.*)"
-        f"{history} {statements().result}"
-    )
-    return "; ".join(steps)
+def _steps(transition: Transition, obeys_kill_switch: bool) -> list[str]:
+    """The row's lock first, so that the clock and the row are those of after the wait for it.
+
+    What looks at other rows too gets a statement of its own after the wait, for its snapshot.
+    """
+    waits = []
+    if transition.asks_others:
+        waits.append(wait_for(transition.contended))
+        if obeys_kill_switch:
+            waits.append(SHARE_KILL_SWITCH)
+    return [*waits, statements().at_once(transition)]
 
 
-def _ask(text: str, values: Parameters) -> Sight | None:
-    with _cursor() as cursor:
-        cursor.execute(text, values)
-        while cursor.nextset():
-            pass
-        return _sight(cursor)
-
-
-@contextmanager
-def _cursor() -> Iterator[CursorWrapper]:
-    """In autocommit, so that a message is a transaction; refuses to be part of another one."""
-    if connection.get_autocommit():
-        with connection.cursor() as cursor:
-            yield cursor
-    else:
-        with transaction.atomic(durable=True), connection.cursor() as cursor:
-            yield cursor
+def _ask(steps: Sequence[str], values: Parameters) -> Row | None:
+    """One message and one transaction on PostgreSQL, whatever the number of its statements."""
+    row: Row | None
+    with lease_connection() as raw:
+        if len(steps) == 1:
+            row = raw.execute(steps[0], values).fetchone()
+        else:
+            with raw.pipeline():
+                for step in steps:
+                    cursor = raw.execute(step, values)
+                row = cursor.fetchone()
+    return row
 
 
 @contextmanager
-def _writer(seconds: int = WAIT_SECONDS) -> Iterator[tuple[CursorWrapper, str]]:
+def _lease_writer() -> Iterator[tuple[sqlite3.Connection, str]]:
     """SQLite's one writer, and the time once it is us."""
-    with sqlite_writer(seconds) as cursor:
-        yield cursor, _sqlite_now(cursor)
+    with lease_connection() as raw, lease_writer(raw, WAIT_SECONDS):
+        yield raw, _sqlite_now(raw)
 
 
-def _sqlite_now(cursor: CursorWrapper) -> str:
-    cursor.execute(SQLITE_NOW.replace("%%", "%"))
-    row = cursor.fetchone()
-    assert row is not None  # noqa: S101 a SELECT without FROM has one row
-    return str(row[0])
+def _sqlite_now(raw: sqlite3.Connection) -> str:
+    return str(raw.execute(_in_sqlite(SQLITE_NOW)).fetchone()[0])
 
 
-def _sight(cursor: CursorWrapper) -> Sight | None:
-    row = cursor.fetchone()
+@cache
+def _in_sqlite(text: str) -> str:
+    """Parameters and percent signs as SQLite itself writes them."""
+    return re.sub(r"%\((\w+)\)s", r":\1", text).replace("%%", "%")
+
+
+def _sight(row: Row | None) -> Sight | None:
     if row is None:
         return None
     now, kill_switch_released, pair_ended, server_known, began_at, grants_after, *values = row
-    if not on_postgres():
-        values = [_value(*pair) for pair in zip(_fields(), values, strict=True)]
     return Sight(
-        record=LockRecord.from_db(connection.alias, [field.attname for field in _fields()], values),
+        columns=_columns(statements().columns, values),
         now=_moment(now),
         kill_switch_released=bool(kill_switch_released),
         pair_ended=bool(pair_ended),
@@ -297,8 +288,16 @@ def _sight(cursor: CursorWrapper) -> Sight | None:
     )
 
 
-def _value(field: models.Field[Any, Any], value: Any) -> Any:
-    """What SQLite kept, as the type that the model says it is."""
+def _columns(names: Sequence[str], values: Row) -> Columns:
+    """What was read, as the types that the model says it has."""
+    if on_postgres():
+        return dict(zip(names, values, strict=True))
+    return {
+        name: _value(_fields().get(name), value) for name, value in zip(names, values, strict=True)
+    }
+
+
+def _value(field: models.Field[Any, Any] | None, value: Any) -> Any:
     if value is None:
         return None
     if isinstance(field, models.DateTimeField):

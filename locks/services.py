@@ -24,6 +24,7 @@ from locks.refusals import (
     not_confirmed,
     tenure_of,
 )
+from locks.statements import KILL_SWITCH
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,14 @@ def renew_lease(holder: Holder) -> Renewal:
     It is read without a lock, since it decides nothing here and must not make a renewal wait.
     """
     with failing_closed():
-        sight = execution.run(statements().renew, holder.lock, _of(holder))
-        if sight is None:
+        renewed = execution.run(statements().renew, holder.lock, _of(holder))
+        if renewed is None:
             raise _lost(holder)
         return Renewal(
-            ttl=sight.record.ttl,
-            fencing_token=sight.record.fencing_token,
-            renewals=sight.record.renewals,
-            kill_switch_active=holder.lock.obeys_kill_switch and not sight.kill_switch_released,
+            ttl=renewed["ttl"],
+            fencing_token=renewed["fencing_token"],
+            renewals=renewed["renewals"],
+            kill_switch_active=holder.lock.obeys_kill_switch and not renewed[KILL_SWITCH],
         )
 
 
@@ -96,8 +97,8 @@ def verify_token(lock: LockId, fencing_token: int) -> None:
             sight = execution.look(lock)
         valid = (
             sight is not None
-            and sight.record.state == LockState.HELD
-            and sight.record.fencing_token == fencing_token
+            and sight.columns["state"] == LockState.HELD
+            and sight.columns["fencing_token"] == fencing_token
             and not sight.is_overdue
         )
         if sight is None or not valid:
@@ -122,9 +123,9 @@ def revoke_lease(lock: LockId, fencing_token: int, *, reason: str, by: str) -> L
     """
     values = {"fencing_token": fencing_token, "reason": reason, "revoked_by": by}
     with failing_closed():
-        sight = execution.run(statements().revoke, lock, values)
-        if sight is not None:
-            return sight.record
+        revoked = execution.run(statements().revoke, lock, values)
+        if revoked is not None:
+            return execution.as_record(revoked)
         found = execution.look(lock)
     if found is None:
         raise LockRefused("STALE_FENCING_TOKEN", 409, f"Nobody ever held {lock}.")
@@ -140,8 +141,8 @@ def revoke_lease(lock: LockId, fencing_token: int, *, reason: str, by: str) -> L
 
 def expire_lease(lock: LockId, *, seen_by: str) -> LockRecord | None:
     """Mark a held lease past its end as expired, and start its lock delay; else None."""
-    sight = execution.run(statements().expire, lock, {"seen_by": seen_by})
-    return sight.record if sight else None
+    expired = execution.run(statements().expire, lock, {"seen_by": seen_by})
+    return execution.as_record(expired) if expired else None
 
 
 def reap_expired() -> list[LockRecord]:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from django.core.exceptions import ImproperlyConfigured
@@ -23,14 +23,36 @@ _turn = threading.Lock()
 
 @contextmanager
 def sqlite_writer(seconds: float) -> Iterator[CursorWrapper]:
-    """A transaction that writes, begun within `seconds`; raises OperationalError."""
+    """A transaction of Django's that writes, begun within `seconds`; raises OperationalError."""
     connection.ensure_connection()
-    if getattr(connection, "transaction_mode", None) != "IMMEDIATE":
-        raise ImproperlyConfigured("Leases need SQLite's transaction_mode to be IMMEDIATE.")
+    require_immediate(connection)
     deadline = time.monotonic() + seconds
     with _turn_until(deadline), _without_its_own_wait(), ExitStack() as stack:
-        _begin(stack, deadline)
+        _begin(lambda: stack.enter_context(transaction.atomic(durable=True)), deadline)
         yield stack.enter_context(connection.cursor())
+
+
+@contextmanager
+def lease_writer(raw: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """The same on a connection that has no wait of its own."""
+    if raw.in_transaction:
+        yield
+        return
+    deadline = time.monotonic() + seconds
+    with _turn_until(deadline):
+        _begin(lambda: raw.execute("BEGIN IMMEDIATE"), deadline)
+        try:
+            yield
+            raw.commit()
+        except BaseException:
+            raw.rollback()
+            raise
+
+
+def require_immediate(wrapper: object) -> None:
+    """Raises ImproperlyConfigured for a Django connection whose transactions begin by reading."""
+    if getattr(wrapper, "transaction_mode", None) != "IMMEDIATE":
+        raise ImproperlyConfigured("Leases need SQLite's transaction_mode to be IMMEDIATE.")
 
 
 @contextmanager
@@ -68,13 +90,13 @@ def _without_its_own_wait() -> Iterator[None]:
             cursor.execute(f"PRAGMA busy_timeout = {int(patience)}")
 
 
-def _begin(stack: ExitStack, deadline: float) -> None:
+def _begin(begin: Callable[[], object], deadline: float) -> None:
     while True:
         try:
-            stack.enter_context(transaction.atomic(durable=True))
+            begin()
             return
-        except OperationalError as error:
-            code = getattr(error.__cause__, "sqlite_errorcode", 0)
+        except (OperationalError, sqlite3.OperationalError) as error:
+            code = getattr(error.__cause__ or error, "sqlite_errorcode", 0)
             if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                 raise
         time.sleep(LOOK_EVERY)

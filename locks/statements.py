@@ -13,10 +13,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Where the databases differ. `clock` and `lock` are the moment and the changed row."""
+    """Where the databases differ. `clock` and `lock` are the moment and the changed row.
+
+    `update`, `source` and `this` are how a transition begins, and find the row: `lock` stands for
+    it there, as it is when nobody else can change it any more.
+    """
 
     clock: str
     lock: str
+    update: str
+    source: str
+    this: str
     after: str
     later: str
     earlier: str
@@ -28,12 +35,21 @@ class Dialect:
     server_then: str
 
 
+THIS = "lock.kind = %(kind)s AND lock.name = %(name)s AND lock.scope = %(scope)s"
+
 # clock_timestamp(): now() stands still from the start of the transaction, so that after the wait
-# for a row lock it would grant leases that are dead already.
+# for a row lock it would grant leases that are dead already. `held` is the row, locked: in its
+# newest version, which need not be the one that the statement's snapshot would find.
 POSTGRES_CLOCK = "clock AS MATERIALIZED (SELECT clock_timestamp() AS now)"
+POSTGRES_CLOCK_AFTER_WAIT = (
+    "clock AS MATERIALIZED (SELECT clock_timestamp() AS now{clock_with} FROM held)"
+)
 POSTGRES = Dialect(
     clock="clock",
     lock="lock",
+    update="UPDATE locks_lockrecord AS record",
+    source="FROM held AS lock, clock",
+    this="record.id = lock.id",
     after="{moment} + ({seconds}) * interval '1 second'",
     later="greatest",
     earlier="least",
@@ -56,6 +72,9 @@ SQLITE = Dialect(
     clock="(SELECT %(now)s AS now) AS clock",
     lock="(SELECT * FROM locks_lockrecord"
     " WHERE kind = %(kind)s AND name = %(name)s AND scope = %(scope)s) AS lock",
+    update="UPDATE locks_lockrecord AS lock",
+    source="FROM (SELECT %(now)s AS now) AS clock",
+    this=THIS,
     after=f"strftime('{SQLITE_TIME}', {{moment}}, ({{seconds}}) || ' seconds')",
     later="max",
     earlier="min",
@@ -72,18 +91,20 @@ SQLITE = Dialect(
 @dataclass(frozen=True, slots=True)
 class Transition:
     """`update` changes the row or, where its condition does not hold, nothing at all; `history`
-    is written only when it did. `contended` selects the row as far as it is worth waiting for.
+    is written only when it did. `contended` says when the row is worth waiting for; `reads` are the
+    columns (and KILL_SWITCH) that are read back. `asks_others`: its condition looks at more than
+    the row, and has to see that as it is after the wait.
     `clock_with` is what PostgreSQL reads together with the clock.
     """
 
     update: str
     contended: str
+    reads: tuple[str, ...]
     clock_with: str = ""
     history: tuple[str, ...] = ()
-    reads_kill_switch: bool = False
+    asks_others: bool = False
 
 
-THIS = "lock.kind = %(kind)s AND lock.name = %(name)s AND lock.scope = %(scope)s"
 BY_HOLDER = (
     "lock.state = 'HELD' AND lock.fencing_token = %(fencing_token)s"
     " AND lock.run_id = %(run_id)s AND lock.nonce_hash = %(nonce_hash)s"
@@ -94,6 +115,7 @@ KILL_SWITCH_RELEASED = (
     "((SELECT count(*) FROM locks_killswitch AS switch"
     " WHERE switch.market IN ('', %(name)s) AND NOT switch.engaged) = 2)"
 )
+KILL_SWITCH = "kill_switch_released"
 PAIR_ENDED = (
     "EXISTS (SELECT 1 FROM locks_tenure AS tenure WHERE tenure.lock_id = lock.id"
     " AND tenure.run_id = %(run_id)s AND tenure.nonce_hash = %(nonce_hash)s"
@@ -108,13 +130,12 @@ DELAY = "{d.later}(lock.lock_delay, lock.ttl)"
 class Statements:
     """Every transition and question, in the words of one database.
 
-    `columns`: those of the lock record that are read back, in this order, after the moment, the
-    switch (released or not) and whether the caller's pair is used up.
+    `columns`: those of the lock record, in the order in which questions read them.
     """
 
     def __init__(self, dialect: Dialect, columns: Sequence[str]) -> None:
         self.dialect = dialect
-        self.columns = ", ".join(f"lock.{column}" for column in columns)
+        self.columns = tuple(columns)
         self.grant = self._grant()
         self.renew = self._renew()
         self.release = self._release()
@@ -127,7 +148,7 @@ class Statements:
     def _grant(self) -> Transition:
         return Transition(
             update=f"""
-UPDATE locks_lockrecord AS lock
+{self.dialect.update}
 SET state = 'HELD', takeover = (lock.dirty OR lock.epoch <> epoch.number), epoch = epoch.number,
     fencing_token = lock.fencing_token + 1 + (epoch.number - lock.epoch) * {TOKENS_AN_EPOCH},
     run_id = %(run_id)s, nonce_hash = %(nonce_hash)s, key_prefix = %(key_prefix)s,
@@ -136,8 +157,8 @@ SET state = 'HELD', takeover = (lock.dirty OR lock.epoch <> epoch.number), epoch
     ttl = %(ttl)s, lock_delay = %(lock_delay)s, renewals = 0,
     acquired_at = clock.now, renewed_at = clock.now, expires_at = {self._after("%(ttl)s")},
     free_at = NULL
-FROM {self.dialect.clock}, locks_authorityepoch AS epoch
-WHERE {THIS}
+{self.dialect.source}, locks_authorityepoch AS epoch
+WHERE {self.dialect.this}
   AND epoch.server = {self.dialect.server_then}
   AND (epoch.number = 0 OR (epoch.grants_after <= clock.now
        AND {self._after("%(ttl)s + %(lock_delay)s", "epoch.began_at")} <= clock.now))
@@ -146,12 +167,9 @@ WHERE {THIS}
   AND NOT {PAIR_ENDED}
   AND (NOT %(obeys_kill_switch)s OR {KILL_SWITCH_RELEASED})""",
             # A contender never queues for the row of a holder who is alive.
-            contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS} AND"
-            " (lock.state <> 'HELD' OR lock.expires_at <= clock_timestamp())",
-            # A holder may have let go since it was contended for, and others are at it now: the
-            # time is that of after the wait for them too.
-            clock_with=f", {self.dialect.server} AS server FROM (SELECT 1 FROM locks_lockrecord"
-            f" AS lock WHERE {THIS} AND lock.state <> 'HELD' FOR NO KEY UPDATE) AS waited_for",
+            contended=f"{THIS} AND (lock.state <> 'HELD' OR lock.expires_at <= clock_timestamp())",
+            reads=("fencing_token", "run_id", "execution_instrument", "ttl", "takeover"),
+            clock_with=f", {self.dialect.server} AS server",
             history=(
                 self._tenure_begins(),
                 self._event(
@@ -162,28 +180,30 @@ WHERE {THIS}
                     " 'key_prefix', lock.key_prefix",
                 ),
             ),
-            reads_kill_switch=True,
+            asks_others=True,
         )
 
     def _renew(self) -> Transition:
         # No event: a tenure counts its renewals, and the row says when the last one was.
         return Transition(
             update=f"""
-UPDATE locks_lockrecord AS lock
+{self.dialect.update}
 SET expires_at = {self._after("lock.ttl")}, renewed_at = clock.now, renewals = lock.renewals + 1
-FROM {self.dialect.clock}
-WHERE {THIS} AND {BY_HOLDER} AND lock.expires_at > clock.now""",
-            contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS} AND {BY_HOLDER}",
+{self.dialect.source}
+WHERE {self.dialect.this} AND {BY_HOLDER} AND lock.expires_at > clock.now""",
+            contended=f"{THIS} AND {BY_HOLDER}",
+            reads=("fencing_token", "ttl", "renewals", KILL_SWITCH),
         )
 
     def _release(self) -> Transition:
         return Transition(
             update=f"""
-UPDATE locks_lockrecord AS lock
+{self.dialect.update}
 SET state = 'FREE', dirty = %(crashed)s, free_at = NULL
-FROM {self.dialect.clock}
-WHERE {THIS} AND {BY_HOLDER} AND lock.expires_at > clock.now""",
-            contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS} AND {BY_HOLDER}",
+{self.dialect.source}
+WHERE {self.dialect.this} AND {BY_HOLDER} AND lock.expires_at > clock.now""",
+            contended=f"{THIS} AND {BY_HOLDER}",
+            reads=("fencing_token",),
             history=(
                 self._tenure_ends("%(end)s"),
                 self._event(
@@ -197,12 +217,14 @@ WHERE {THIS} AND {BY_HOLDER} AND lock.expires_at > clock.now""",
     def _revoke(self) -> Transition:
         return Transition(
             update=f"""
-UPDATE locks_lockrecord AS lock
+{self.dialect.update}
 SET state = 'REVOKED', fencing_token = lock.fencing_token + 1, dirty = true,
     free_at = {self._after(DELAY.format(d=self.dialect))}
-FROM {self.dialect.clock}
-WHERE {THIS} AND lock.state IN ('HELD', 'EXPIRED') AND lock.fencing_token = %(fencing_token)s""",
-            contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS}",
+{self.dialect.source}
+WHERE {self.dialect.this} AND lock.state IN ('HELD', 'EXPIRED')
+  AND lock.fencing_token = %(fencing_token)s""",
+            contended=THIS,
+            reads=self.columns,
             history=(
                 self._tenure_ends("'revoked'", token="%(fencing_token)s"),
                 self._event(
@@ -218,12 +240,12 @@ WHERE {THIS} AND lock.state IN ('HELD', 'EXPIRED') AND lock.fencing_token = %(fe
     def _expire(self) -> Transition:
         return Transition(
             update=f"""
-UPDATE locks_lockrecord AS lock
+{self.dialect.update}
 SET state = 'EXPIRED', dirty = true, free_at = {self._after(DELAY.format(d=self.dialect))}
-FROM {self.dialect.clock}
-WHERE {THIS} AND lock.state = 'HELD' AND lock.expires_at <= clock.now""",
-            contended=f"SELECT 1 FROM locks_lockrecord AS lock WHERE {THIS}"
-            " AND lock.state = 'HELD' AND lock.expires_at <= clock_timestamp()",
+{self.dialect.source}
+WHERE {self.dialect.this} AND lock.state = 'HELD' AND lock.expires_at <= clock.now""",
+            contended=f"{THIS} AND lock.state = 'HELD' AND lock.expires_at <= clock_timestamp()",
+            reads=self.columns,
             history=(
                 self._tenure_ends("'expired'"),
                 self._event(
@@ -273,27 +295,41 @@ FROM {self.dialect.clock} WHERE true
 ON CONFLICT (kind, name, scope, type, run_id, fencing_token, code) WHERE NOT (code = '')
 DO UPDATE SET count = event.count + 1, last_at = excluded.last_at"""
 
-    @property
-    def result(self) -> str:
-        """The changed row, the moment and the switch."""
-        return f"""
-SELECT clock.now, {KILL_SWITCH_RELEASED}, false, true, NULL, NULL, {self.columns}
-FROM {self.dialect.lock}, {self.dialect.clock}"""
+    def outcome(self, transition: Transition) -> str:
+        """What a transition reads back of the row that it changed."""
+        return f"SELECT {_read(transition.reads, 'lock')} FROM {self.dialect.lock}"
+
+    def at_once(self, transition: Transition) -> str:
+        """PostgreSQL: the wait, the change, its history and what is read back, in one statement."""
+        clock = POSTGRES_CLOCK_AFTER_WAIT.format(clock_with=transition.clock_with)
+        begin = f"WITH {held(transition.contended)}, {clock}"
+        if not transition.history:
+            return f"{begin} {transition.update} RETURNING {_read(transition.reads, 'record')}"
+        history = "".join(
+            f", history_{number} AS ({statement})"
+            for number, statement in enumerate(transition.history)
+        )
+        changed = f"lock AS ({transition.update} RETURNING record.*)"
+        return f"{begin}, {changed}{history} {self.outcome(transition)}"
 
     @property
     def look(self) -> str:
-        """The row, the moment, the switch, and the epoch; fails on a server that is a standby."""
+        """The moment, the switch, false, the epoch and the row; fails on a standby."""
         return f"""
-SELECT clock.now, {KILL_SWITCH_RELEASED}, false, {self._epoch}, {self.columns}
+SELECT clock.now, {KILL_SWITCH_RELEASED}, false, {self._epoch}, {self._all}
 FROM {self.dialect.lock}, {self.dialect.clock}"""
 
     @property
     def examine(self) -> str:
         """The same of a lock that was refused, and whether the caller's pair is used up."""
         return f"""
-SELECT clock.now, {KILL_SWITCH_RELEASED}, {PAIR_ENDED}, {self._epoch}, {self.columns}
+SELECT clock.now, {KILL_SWITCH_RELEASED}, {PAIR_ENDED}, {self._epoch}, {self._all}
 FROM locks_lockrecord AS lock, {self.dialect.clock}
 WHERE {THIS}"""
+
+    @property
+    def _all(self) -> str:
+        return ", ".join(f"lock.{column}" for column in self.columns)
 
     @property
     def _epoch(self) -> str:
@@ -327,6 +363,28 @@ WHERE {condition}"""
 SELECT lock.kind, lock.name, lock.scope FROM locks_lockrecord AS lock, {self.dialect.clock}
 WHERE lock.state = 'HELD' AND lock.expires_at <= clock.now ORDER BY lock.expires_at"""
 
+
+def _read(names: Sequence[str], row: str) -> str:
+    return ", ".join(
+        KILL_SWITCH_RELEASED if name == KILL_SWITCH else f"{row}.{name}" for name in names
+    )
+
+
+def held(contended: str) -> str:
+    """PostgreSQL's `held`: the row, once nobody else can change it any more."""
+    return (
+        "held AS MATERIALIZED (SELECT lock.* FROM locks_lockrecord AS lock"
+        f" WHERE {contended} FOR NO KEY UPDATE)"
+    )
+
+
+def wait_for(contended: str) -> str:
+    """PostgreSQL: a statement that does nothing but wait for the row's lock."""
+    return f"WITH {held(contended)} SELECT count(*) FROM held"
+
+
+# PostgreSQL's `lock`, where nothing changes it.
+POSTGRES_LOCK = f"lock AS (SELECT * FROM locks_lockrecord AS lock WHERE {THIS})"
 
 # The order in which both rows are locked is the same for everybody.
 SHARE_KILL_SWITCH = (

@@ -79,6 +79,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    yield
+    from locks.connections import close_lease_connections
+
+    # PostgreSQL drops no database that somebody is connected to.
+    close_lease_connections()
+
+
+@pytest.fixture(scope="session")
 def server_template(tmp_path_factory: pytest.TempPathFactory) -> Template:
     return Template(tmp_path_factory.mktemp("template"))
 

@@ -16,22 +16,27 @@ from django.db import connection
 from canonical_guard import clock, lease, renewals
 from canonical_guard.oslock import OsLock
 from locks import acquisition, execution, services
+from locks import statements as lock_statements
 from locks.execution import Sight, statements
 from locks.leases import LockId
 from locks.models import LockRecord, LockState, Tenure
-from locks.statements import DELAY, Transition
+from locks.statements import DELAY, THIS, Transition
 
 Patch = pytest.MonkeyPatch
 
 
 def _without(patch: Patch, transition: str, *texts: tuple[str, str]) -> None:
-    """Replace parts of a transition's update; a text that is not there is a mutant of nothing."""
+    """Replace parts of a transition's update; a text that is not there is a mutant of nothing.
+
+    What the row is waited for by goes the same way: on PostgreSQL it is a condition too.
+    """
     original: Transition = getattr(statements(), transition)
-    update = original.update
+    update, contended = original.update, original.contended
     for text, instead in texts:
         assert text in update, f"{transition} has no {text!r}"
-        update = update.replace(text, instead)
-    patch.setattr(statements(), transition, replace(original, update=update))
+        update, contended = update.replace(text, instead), contended.replace(text, instead)
+    mutated = replace(original, update=update, contended=contended)
+    patch.setattr(statements(), transition, mutated)
 
 
 def no_fencing(patch: Patch) -> None:
@@ -91,12 +96,8 @@ def replay_after_a_renewal(patch: Patch) -> None:
     original = acquisition._is_lost_reply
 
     def is_lost_reply(request: Any, nonce_hash: str, sight: Sight) -> bool:
-        record = sight.record
-        renewals, record.renewals = record.renewals, 0
-        try:
-            return original(request, nonce_hash, sight)
-        finally:
-            record.renewals = renewals
+        never_renewed = replace(sight, columns={**sight.columns, "renewals": 0})
+        return original(request, nonce_hash, never_renewed)
 
     patch.setattr(acquisition, "_is_lost_reply", is_lost_reply)
 
@@ -150,10 +151,10 @@ def read_then_write(patch: Patch) -> None:
     write = replace(
         unconditional,
         update=unconditional.update[:start] + unconditional.update[end:],
-        clock_with=unconditional.clock_with.replace(" AND lock.state <> 'HELD'", ""),
+        contended=THIS,
     )
 
-    def run(transition: Transition, lock: LockId, parameters: Any) -> Sight | None:
+    def run(transition: Transition, lock: LockId, parameters: Any) -> Any:
         if transition is not statements().grant or threading.current_thread().name == "MainThread":
             return original(transition, lock, parameters)
         sight = execution.look(lock)
@@ -168,22 +169,22 @@ def read_then_write(patch: Patch) -> None:
 def clock_before_the_wait(patch: Patch) -> None:
     """PostgreSQL: now() for clock_timestamp(). SQLite: the time of before BEGIN IMMEDIATE."""
     if connection.vendor == "postgresql":
-        frozen = execution.POSTGRES_CLOCK.replace("clock_timestamp()", "now()")
-        assert frozen != execution.POSTGRES_CLOCK
-        patch.setattr(execution, "POSTGRES_CLOCK", frozen)
-        patch.setattr(execution, "_one_message", execution._one_message.__wrapped__)
+        clock = lock_statements.POSTGRES_CLOCK_AFTER_WAIT
+        frozen = clock.replace("clock_timestamp()", "now()")
+        assert frozen != clock
+        patch.setattr(lock_statements, "POSTGRES_CLOCK_AFTER_WAIT", frozen)
+        patch.setattr(execution, "_steps", execution._steps.__wrapped__)
         return
-    original = execution._writer
+    original = execution._lease_writer
 
     @contextmanager
-    def writer(seconds: int = execution.WAIT_SECONDS) -> Iterator[tuple[Any, str]]:
-        connection.ensure_connection()
-        with connection.cursor() as cursor:
-            early = execution._sqlite_now(cursor)
-        with original(seconds) as (cursor, _):
-            yield cursor, early
+    def writer() -> Iterator[tuple[Any, str]]:
+        with execution.lease_connection() as raw:
+            early = execution._sqlite_now(raw)
+        with original() as (raw, _):
+            yield raw, early
 
-    patch.setattr(execution, "_writer", writer)
+    patch.setattr(execution, "_lease_writer", writer)
 
 
 def deadline_from_the_reply(patch: Patch) -> None:
