@@ -59,7 +59,7 @@ Body = TypeVar("Body", bound=Serializer[Any])
 class BodyTooLarge(exceptions.APIException):
     status_code = 413
     default_code = "BODY_TOO_LARGE"
-    default_detail = f"A lock request has at most {MAX_BODY_BYTES} bytes."
+    default_detail = f"A request here has at most {MAX_BODY_BYTES} bytes."
 
 
 class SmallJSONParser(JSONParser):

@@ -66,7 +66,7 @@ REFUSALS = {
     "INVALID_QUERY": Refusal(400, "page_size: A page has 1 to 1000 rows."),
     "INVALID_BODY": Refusal(400, "run_id: This field is required."),
     "MALFORMED_BODY": Refusal(400, "It is not JSON that can be relied on: a key is given twice"),
-    "BODY_TOO_LARGE": Refusal(413, "A lock request has at most 65536 bytes."),
+    "BODY_TOO_LARGE": Refusal(413, "A request here has at most 65536 bytes."),
     "TOO_MANY_EVENTS": Refusal(413, "At most 1000 events are posted at once; send them in parts."),
     "INTERNAL_ERROR": Refusal(
         500, "The server failed at this request; it was logged, and nothing was granted."
@@ -142,6 +142,13 @@ REFUSALS = {
         "The kill switch is engaged for all markets: news. No orders may be sent.",
         {"market": None},
     ),
+    "NO_SUCH_ALERT": Refusal(404, "There is no alert 4711."),
+    "NOT_OPEN": Refusal(409, "This alert is resolved already."),
+    "END_NOT_AHEAD": Refusal(422, "The end of a snooze lies ahead."),
+    "END_UNREADABLE": Refusal(
+        422, "Give a time with its zone, as 2026-03-02T16:00:00-06:00 or 2026-03-02T22:00:00Z."
+    ),
+    "END_TOO_FAR": Refusal(422, "A snooze ends within 30 days."),
 }
 # The same code, where an address says it with another status.
 ELSEWHERE = {("UNKNOWN_INSTRUMENT", "/api/watchdog"): 404}
@@ -287,6 +294,27 @@ ADDRESSES: dict[tuple[str, str], Address] = {
     ),
     ("GET", "/api/watchdog/badge.svg"): Address(
         "status", "Show the badge", ("INVALID_QUERY", "UNKNOWN_INSTRUMENT")
+    ),
+    ("GET", "/api/alerts"): Address("alerts", "List alerts", QUERIED),
+    ("POST", "/api/alerts/{id}/acknowledge"): Address(
+        "alerts",
+        "Acknowledge an alert",
+        (*POSTED, "NOT_FOUND", "NO_SUCH_ALERT", "NOT_OPEN"),
+        {"reason": "I see to it"},
+    ),
+    ("POST", "/api/alerts/{id}/snooze"): Address(
+        "alerts",
+        "Snooze an alert",
+        (
+            *POSTED,
+            "NOT_FOUND",
+            "NO_SUCH_ALERT",
+            "NOT_OPEN",
+            "END_UNREADABLE",
+            "END_NOT_AHEAD",
+            "END_TOO_FAR",
+        ),
+        {"until": "2026-03-02T22:00:00Z", "reason": "the exchange tests"},
     ),
     ("GET", "/metrics"): Address("service", "How things stand, for Prometheus"),
     ("GET", "/healthz"): Address("service", "Whether the process answers", keyed=False),

@@ -18,6 +18,7 @@ from rest_framework.views import set_rollback
 
 from canonical_guard.errors import GuardError
 from locks.errors import LockRefused
+from watchdog_project.alerts.errors import AlertRefused
 from watchdog_project.log_context import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,8 @@ def problem_response(exc: Exception, context: dict[str, Any]) -> Response | None
 def _translate(exc: Exception, method: str) -> Response | None:
     if isinstance(exc, LockRefused):
         return problem(exc.code, exc.status, exc.detail, exc.extra, exc.retry_after)
+    if isinstance(exc, AlertRefused):
+        return problem(exc.code, exc.status, exc.detail)
     if isinstance(exc, GuardError):
         return problem(exc.code, HTTPStatus.UNPROCESSABLE_ENTITY, str(exc))
     if isinstance(exc, (OperationalError, InterfaceError)):

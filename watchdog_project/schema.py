@@ -13,6 +13,7 @@ from drf_spectacular.extensions import (
 from rest_framework import serializers
 
 from identity.status import IdentityStatus
+from watchdog_project.alerts.api import AlertAnswer
 
 Endpoint = tuple[str, str, str, Callable[..., Any]]
 
@@ -113,7 +114,7 @@ class StatusAnswer(serializers.Serializer[Any]):
     kill_switch_active = serializers.BooleanField(
         allow_null=True, help_text="null: it cannot be read, which robots are told is active"
     )
-    alerts = serializers.ListField(child=serializers.DictField())
+    alerts = AlertAnswer(many=True, help_text="open ones, worst first, 500 at most")
     sweep = SweepAnswer()
     overdue_tasks = serializers.ListField(
         child=serializers.CharField(),

@@ -320,7 +320,7 @@ LOGGING = {
         # Each run of a task says what it did itself; that it was sent and received is noise. Who
         # logged in is a row of its own.
         name: {"level": "WARNING"}
-        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat", "axes")
+        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat", "axes", "apprise")
     }
     | {
         "watchdog_project.request_log": {

@@ -21,6 +21,9 @@ from identity.registry import load_registry
 from identity.runbook import section_of
 from identity.status import WORST_FIRST, IdentityStatus, MarketIdentity, market_identities
 from locks.models import KillSwitch, LockKind, LockRecord, LockState
+from watchdog_project.alerts.answers import alert_answer
+from watchdog_project.alerts.models import Alert
+from watchdog_project.alerts.services import worst_open_alerts
 from watchdog_project.heartbeat import (
     CLOCK_TOLERANCE,
     SWEEP,
@@ -80,7 +83,7 @@ def snapshot(
     """The body of `GET /api/watchdog/status` as of `now`: times as datetimes, durations in seconds.
 
     `market` narrows to one canonical market, in all its scopes. The number of queries does not
-    grow with the markets: three of identity and five here, one less without what was taken in.
+    grow with the markets: three of identity and seven here, one less without what was taken in.
     """
     readings = _Readings()
     identities = readings.read("identity", lambda: market_identities(now, market), None)
@@ -94,6 +97,8 @@ def snapshot(
     sessions = readings.read("sessions", lambda: sessions_of(_markets(rows), now), none_known)
     for row in rows:
         row["session"] = _session(sessions.get(row["market"], NOT_KNOWN))
+    no_alerts: list[Alert] = []
+    alerts = readings.read("alerts", lambda: worst_open_alerts(market), no_alerts)
     status = _status(identities, rows, sweep, overdue)
     return {
         "status": status.value,
@@ -106,7 +111,7 @@ def snapshot(
         ],
         "markets": rows,
         "kill_switch_active": _kill_switch_active(engaged, market),
-        "alerts": [],
+        "alerts": [alert_answer(alert) for alert in alerts],
         "sweep": sweep or {"last_finished_at": None, "age_seconds": None, "overdue": True},
         "overdue_tasks": [late.name for late in overdue],
         "ingest": ingest or {"last_event_at": None, "accepted": None, "rejected": None},

@@ -9,6 +9,7 @@ from rest_framework.views import APIView
 
 from identity.api import identity_urls
 from locks.api import lock_urls
+from watchdog_project.alerts.api import alert_urls
 from watchdog_project.api import (
     BadgeView,
     DocsView,
@@ -51,6 +52,7 @@ urlpatterns = [
     _at(r"api/watchdog/badge\.svg", BadgeView, "watchdog-badge"),
     _at("api/schema", SchemaView, "schema"),
     _at("api/docs", DocsView, "docs"),
+    path("api/", include(alert_urls())),
     path("api/", include(lock_urls(resolve_market))),
     path("api/", include(identity_urls(tenure_facts))),
 ]

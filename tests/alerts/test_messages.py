@@ -36,7 +36,7 @@ def test_a_message_says_market_scope_who_since_when_what_to_do_and_where_to_look
         "Since: 2026-03-02 09:00:00 CST (15:00:00 UTC)",
         "Do: " + WHAT_TO_DO[ONE.kind],
         "Page: https://watchdog.example.com/admin/watchdog/alert/17/change/",
-        "Runbook: docs/runbook.md#duplicate_executor_blocked",
+        "Runbook: https://watchdog.example.com/admin/runbook/#duplicate_executor_blocked",
         "Message key-1: if it comes twice, it is one.",
     ):
         assert said in body

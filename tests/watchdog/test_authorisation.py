@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
 from tests.watchdog.conftest import ClientOf, user_called
+from watchdog_project import throttles
 from watchdog_project.api_keys import create_api_key
 
 pytestmark = pytest.mark.django_db
@@ -36,6 +37,9 @@ DEMANDS = [
     ("watchdog-status", "GET", "/api/watchdog/status", "reader"),
     ("watchdog-badge", "GET", "/api/watchdog/badge.svg", "reader"),
     ("metrics", "GET", "/metrics", "reader"),
+    ("alerts", "GET", "/api/alerts", "reader"),
+    ("alert-acknowledge", "POST", "/api/alerts/1/acknowledge", "operator"),
+    ("alert-snooze", "POST", "/api/alerts/1/snooze", "operator"),
     ("schema", "GET", "/api/schema", "reader"),
     ("docs", "GET", "/api/docs", "reader"),
 ]
@@ -54,6 +58,11 @@ RANK = ["reader", "robot", "operator"]
 @pytest.fixture(autouse=True)
 def nothing_is_public(settings: Settings) -> None:
     settings.WATCHDOG_PUBLIC_STATUS = False
+
+
+@pytest.fixture(autouse=True)
+def nobody_tried_wrong_keys_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttles, "BUDGETS", throttles.Budgets())
 
 
 def call(client: APIClient, method: str, address: str) -> int:

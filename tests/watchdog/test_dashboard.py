@@ -22,7 +22,7 @@ from watchdog_project.sessions import write_sessions
 
 pytestmark = pytest.mark.django_db
 
-MOST_QUERIES = 12
+MOST_QUERIES = 13
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def test_the_number_of_queries_does_not_grow_with_the_markets() -> None:
 
     asked = [query for query in captured if "SAVEPOINT" not in query["sql"]]
     assert len(told["markets"]) == 4
-    assert len(asked) == 8  # and one more where days are written
+    assert len(asked) == 9  # and one more where days are written
 
 
 @pytest.mark.parametrize("symbol", ["ES", "es", "MES", "MES 03-26", "/MES"])

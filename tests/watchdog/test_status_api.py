@@ -13,9 +13,11 @@ from pytest_django import Settings
 from rest_framework import serializers
 from rest_framework.test import APIClient
 
+from tests.alerts.cast import breach, facts
 from tests.watchdog.cast import NOW, a_passing_market, a_violation
 from tests.watchdog.conftest import ClientOf
 from tests.watchdog.test_problems import assert_problem
+from watchdog_project.alerts.services import look
 from watchdog_project.schema import StatusAnswer
 from watchdog_project.status import snapshot
 
@@ -47,6 +49,7 @@ def test_the_status_is_the_snapshot_as_json(local: APIClient, es_is_executed: No
 
 def test_the_schema_and_the_snapshot_name_the_same_fields(es_is_executed: None) -> None:
     a_violation("ES")
+    look(facts(NOW, breaches=[breach("ES")]))
 
     assert_fields(snapshot(NOW), StatusAnswer())
 

@@ -83,6 +83,6 @@ def test_an_outage_of_the_database_is_waited_for_once(monkeypatch: pytest.Monkey
         told = snapshot(NOW)
 
     assert told["status"] == "UNKNOWN"
-    assert len(told["unreadable"]) == 6
+    assert len(told["unreadable"]) == 7
     assert "10.0.0.7" not in str(told)
     assert len(attempts) == 1

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from identity.runbook import section_of
 from watchdog_project.alerts.kinds import RANK, WHAT_TO_DO, Kind, Severity
 from watchdog_project.alerts.lifecycle import Step
 
@@ -73,7 +72,7 @@ def write_message(lines: Sequence[Line], key: str, site: str) -> tuple[str, str]
         more = rest[LISTED:]
         blocks.append(f"And {len(more)} more: {_named(more)}.")
     if len(ordered) > 1:
-        blocks.append(f"All of them: {_page('alert/?state=open', site)}")
+        blocks.append(f"All of them: {_page('watchdog/alert/?state=open', site)}")
     blocks.append(f"Message {key}: if it comes twice, it is one.")
     return _title(ordered), "\n\n".join(blocks)
 
@@ -111,8 +110,8 @@ def _in_full(line: Line, site: str) -> str:
     else:
         said.append(f"Do: {WHAT_TO_DO[line.kind]}")
     said += [
-        f"Page: {_page(f'alert/{line.alert_id}/change/', site)}",
-        f"Runbook: {section_of(line.kind)}",
+        f"Page: {_page(f'watchdog/alert/{line.alert_id}/change/', site)}",
+        f"Runbook: {_page(f'runbook/#{line.kind.lower()}', site)}",
     ]
     return "\n".join(said)
 
@@ -130,7 +129,7 @@ def _named(lines: Sequence[Line]) -> str:
 
 
 def _page(path: str, site: str) -> str:
-    return f"{site.rstrip('/')}/admin/watchdog/{path}"
+    return f"{site.rstrip('/')}/admin/{path}"
 
 
 def _time(at: datetime) -> str:

@@ -7,7 +7,7 @@ has to hear of it, that step says so before anything is sent.
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
@@ -23,6 +23,7 @@ from watchdog_project.alerts.models import Alert, AlertStep
 logger = logging.getLogger(__name__)
 
 SHOWN_AT_MOST = 500
+LONGEST_SNOOZE = timedelta(days=30)
 
 
 def look(facts: Facts) -> int:
@@ -75,10 +76,13 @@ def acknowledge_alert(alert_id: int, *, by: str, reason: str, now: datetime) -> 
 def snooze_alert(alert_id: int, *, until: datetime, by: str, reason: str, now: datetime) -> Alert:
     """No message until `until`; where it still holds then, it is told again.
 
-    Raises AlertRefused: NO_REASON, END_NOT_AHEAD (400), NO_SUCH_ALERT (404), NOT_OPEN (409).
+    Raises AlertRefused: NO_REASON (400), NO_SUCH_ALERT (404), NOT_OPEN (409),
+    END_NOT_AHEAD, END_TOO_FAR (422).
     """
     if until <= now:
-        raise AlertRefused("END_NOT_AHEAD", "The end of a snooze lies ahead.", 400)
+        raise AlertRefused("END_NOT_AHEAD", "The end of a snooze lies ahead.", 422)
+    if until > now + LONGEST_SNOOZE:
+        raise AlertRefused("END_TOO_FAR", f"A snooze ends within {LONGEST_SNOOZE.days} days.", 422)
     return _handle(alert_id, Step.SNOOZED, State.SNOOZED, until, by=by, reason=reason, now=now)
 
 
