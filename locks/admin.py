@@ -70,8 +70,7 @@ def link_to_list(model: str, text: str, **filters: str | int) -> str:
 
 class LockRecordAdmin(EvidenceAdmin):
     list_display = (
-        "name",
-        "shown_scope",
+        "shown_lock",
         "shown_state",
         "execution_instrument",
         "host",
@@ -79,7 +78,6 @@ class LockRecordAdmin(EvidenceAdmin):
         "fencing_token",
         "acquired_at",
         "expires_at",
-        "free_at",
     )
     list_filter = ("state", "kind", "host")
     search_fields = ("name", "scope", "run_id", "host", "execution_instrument", "account")
@@ -124,9 +122,9 @@ class LockRecordAdmin(EvidenceAdmin):
     def shown_state(self, record: LockRecord) -> str:
         return record.state
 
-    @display(description="Scope", ordering="scope")
-    def shown_scope(self, record: LockRecord) -> str:
-        return record.scope or "everywhere"
+    @display(description="Lock", ordering="name")
+    def shown_lock(self, record: LockRecord) -> str:
+        return str(record)
 
     @display(description="Tenures")
     def tenures_link(self, record: LockRecord) -> str:
@@ -152,7 +150,6 @@ class TenureAdmin(EvidenceAdmin):
         "ended_at",
         "shown_end",
         "renewals",
-        "takeover",
     )
     list_filter = ("end", "takeover", "execution_instrument", "host")
     list_select_related = ("lock",)
@@ -175,11 +172,8 @@ class LockEventAdmin(EvidenceAdmin):
     list_display = (
         "at",
         "shown_type",
-        "name",
-        "shown_scope",
-        "code",
+        "shown_lock",
         "count",
-        "last_at",
         "fencing_token",
         "host",
         "shown_run",
@@ -203,9 +197,9 @@ class LockEventAdmin(EvidenceAdmin):
     def shown_type(self, event: LockEvent) -> str:
         return event.type
 
-    @display(description="Scope", ordering="scope")
-    def shown_scope(self, event: LockEvent) -> str:
-        return event.scope or "everywhere"
+    @display(description="Lock", ordering="name")
+    def shown_lock(self, event: LockEvent) -> str:
+        return f"{event.name}@{event.scope}" if event.scope else event.name or "all markets"
 
     @display(description="Data")
     def shown_data(self, event: LockEvent) -> str:

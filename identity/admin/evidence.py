@@ -26,8 +26,6 @@ class IdentityEventAdmin(EvidenceAdmin):
         "stream_id",
         "shown_run",
         "origin",
-        "historical",
-        "changed",
     )
     list_display_links = ("occurred_at", "event_type")
     list_filter = ("origin", "market", "event_type", "historical", "changed")

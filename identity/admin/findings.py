@@ -129,10 +129,11 @@ class ViolationAdmin(EvidenceAdmin):
 
 def _tell_statuses(markets: Iterable[WatchedMarket]) -> None:
     """Give each market its status as of now: the last result alone would outlive its evidence."""
-    statuses = {(one.market, one.scope): one.status for one in market_identities(timezone.now())}
+    found = {(one.market, one.scope): one for one in market_identities(timezone.now())}
     for watched in markets:
-        status = statuses.get((watched.market, watched.scope), "forgotten")
-        watched.identity_status = str(status)  # type: ignore[attr-defined]
+        one = found.get((watched.market, watched.scope))
+        watched.identity_status = one.status.value if one else "forgotten"  # type: ignore[attr-defined]
+        watched.open_count = len(one.violations) if one else None  # type: ignore[attr-defined]
 
 
 class WatchedMarketAdmin(EvidenceAdmin):
@@ -141,7 +142,6 @@ class WatchedMarketAdmin(EvidenceAdmin):
         "status",
         "open_violations",
         "evidence_at",
-        "historical",
         "shown_run",
         "forgotten_at",
     )
@@ -168,9 +168,9 @@ class WatchedMarketAdmin(EvidenceAdmin):
 
     @display(description="Open violations")
     def open_violations(self, watched: WatchedMarket) -> str:
-        count = Violation.objects.filter(
-            market=watched.market, scope=watched.scope, ended_at__isnull=True
-        ).count()
+        count = getattr(watched, "open_count", None)
+        if count is None:
+            return "-"
         return link_to_list(
             "violation", str(count), state="open", market=watched.market, scope=watched.scope
         )

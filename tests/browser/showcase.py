@@ -26,8 +26,10 @@ from locks.models import (
     Tenure,
     TenureEnd,
 )
+from watchdog_project.alerts.models import Alert
 from watchdog_project.heartbeat import PRUNE, REAP, SWEEP
 from watchdog_project.models import StatusSpan, TaskHeartbeat
+from watchdog_project.sessions import write_sessions
 
 MESSAGE = "ORDER_SUBMITTED of stream NG1 executes MNQ, which belongs to NQ and not to NG."
 # Market, product, host, streams, passed, hours of history (status, from, to).
@@ -48,6 +50,14 @@ def a_desk() -> None:
     KillSwitch.objects.get_or_create(market="")
     for task, seconds in ((SWEEP, 60), (REAP, 15), (PRUNE, 3600)):
         TaskHeartbeat.objects.create(task=task, interval=seconds, finished_at=now)
+    today = timezone.localdate()
+    write_sessions(
+        now,
+        lambda calendar, first, last: {
+            today + timedelta(days=days): "00:00-24:00" if days < 1 else "closed"
+            for days in range(-5, 3)
+        },
+    )
     folder = LogFolder.objects.create(path="/srv/robots/logs", scanned_at=now)
     IngestSource.objects.create(
         folder=folder,
@@ -58,7 +68,7 @@ def a_desk() -> None:
     )
     for place, (market, product, host, streams, passed, history) in enumerate(DESK):
         run = _a_run(market, product, host or "trader-3", streams, now, stopped=not host)
-        _a_market(market, product, streams, passed, run, now)
+        _a_market(market, product, streams, passed, run, history[-1][1], now)
         for status, began, ended in history:
             StatusSpan.objects.create(
                 market=market, status=status, began_at=_ago(now, began), seen_at=_ago(now, ended)
@@ -107,7 +117,13 @@ def _a_run(
 
 
 def _a_market(
-    market: str, product: str, streams: int, passed: bool | None, run: RobotRun, now: datetime
+    market: str,
+    product: str,
+    streams: int,
+    passed: bool | None,
+    run: RobotRun,
+    since: float,
+    now: datetime,
 ) -> None:
     watched = WatchedMarket.objects.create(
         market=market,
@@ -122,7 +138,7 @@ def _a_market(
         passed=passed,
         checked_at=now,
         evidence_at=now,
-        changed_at=_ago(now, 0.6 if passed is False else 9),
+        changed_at=_ago(now, since),
         run_id=run.run_id,
         execution_instrument=product,
         stream_ids=[f"{market}{number}" for number in range(1, streams + 1)],
@@ -171,6 +187,26 @@ def _a_lock(market: str, product: str, host: str, run: RobotRun, place: int, now
 
 
 def _trouble(now: datetime) -> None:
+    for kind, market, severity, hours, summary in (
+        ("IDENTITY_VIOLATION", "NG", "critical", 0.6, MESSAGE),
+        (
+            "DUPLICATE_EXECUTOR_BLOCKED",
+            "NQ",
+            "emergency",
+            2.5,
+            "Two robots on NQ are alive: MNQ on trader-1 executes it, NQ on trader-4 was refused.",
+        ),
+    ):
+        Alert.objects.create(
+            kind=kind,
+            market=market,
+            severity=severity,
+            state="firing" if market == "NG" else "acknowledged",
+            handled_by="" if market == "NG" else "anna",
+            summary=summary,
+            since=_ago(now, hours),
+            opened_at=_ago(now, hours),
+        )
     Violation.objects.create(
         market="NG",
         code="EXECUTION_NOT_OF_CANONICAL",

@@ -22,6 +22,7 @@ from watchdog_project.drawing import (
 )
 from watchdog_project.history import prune_statuses, record_statuses
 from watchdog_project.models import StatusSpan
+from watchdog_project.sessions import write_sessions
 from watchdog_project.timeline import Segment, identity_strips, lock_history, over, unbroken
 
 NOW = cast.NOW
@@ -63,6 +64,30 @@ def test_sweeps_that_see_the_same_write_one_row_and_a_change_begins_another() ->
         ("OK", NOW, NOW + timedelta(minutes=2)),
         ("STALE", NOW + timedelta(minutes=3), NOW + timedelta(minutes=3)),
     ]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("hours", "silent", "status"),
+    [
+        ("17:00-18:00", True, "CLOSED"),
+        ("17:00-18:00", False, "OK"),
+        ("08:30-15:00", True, "STALE"),
+        ("", True, "STALE"),
+    ],
+)
+def test_silence_while_the_market_is_known_to_be_closed_is_told_as_that(
+    instruments: None, hours: str, silent: bool, status: str
+) -> None:
+    # NOW is nine in the morning in Chicago.
+    write_sessions(NOW, lambda key, first, last: {NOW.date(): hours} if hours else {})
+    cast.a_passing_market("ES")
+    if silent:
+        WatchedMarket.objects.update(evidence_at=cast.seconds_ago(3600))
+
+    record_statuses(market_identities(NOW), NOW)
+
+    assert StatusSpan.objects.get().status == status
 
 
 @pytest.mark.django_db

@@ -15,8 +15,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
-from unfold.decorators import action
+from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from identity.admin.findings import ViolationAdmin, WatchedMarketAdmin
@@ -29,6 +30,7 @@ from identity.operators import (
     mend_violation,
 )
 from identity.registry import load_registry
+from identity.runbook import section_of
 from locks.admin import KillSwitchAdmin, LockRecordAdmin
 from locks.kill_switch import set_kill_switch
 from locks.leases import LockId
@@ -37,6 +39,7 @@ from locks.services import revoke_lease
 from watchdog_project.admin.confirmation import Act, ReasonForm, confirmed
 from watchdog_project.authentication import OPERATE
 from watchdog_project.market_page import market_url
+from watchdog_project.runbook_page import runbook_url
 
 ACCEPT_FOR = timedelta(days=14)
 
@@ -162,7 +165,7 @@ class OperatedKillSwitchAdmin(OperatedAdmin, KillSwitchAdmin):
     possible = {"stop": lambda switch: not switch.engaged, "release": lambda row: row.engaged}
 
     @action(
-        description="Stop orders",
+        description="Stop a market's orders",
         permissions=["operate"],
         icon="front_hand",
         variant=ActionVariant.DANGER,
@@ -255,6 +258,22 @@ class OperatedViolationAdmin(OperatedAdmin, ViolationAdmin):
         "accept": lambda row: _open(row) and row.code == EVENT_IDENTITY_INCOMPLETE,
         "mend": _open,
     }
+
+    @display(description="What to do")
+    def runbook(self, violation: Violation) -> str:
+        return format_html(
+            '<a href="{}">The runbook on {}</a>',
+            runbook_url(section_of(violation.code)),
+            violation.code,
+        )
+
+    @display(description="More of it")
+    def events_link(self, violation: Violation) -> str:
+        return format_html(
+            '<a href="{}">the market\'s page</a> · {}',
+            market_url(violation.market, violation.scope),
+            super().events_link(violation),
+        )
 
     @action(description="Acknowledge", permissions=["operate"], icon="visibility")
     def acknowledge(self, request: HttpRequest, object_id: str) -> HttpResponse:
