@@ -151,9 +151,10 @@ def tried(
 def test_the_server_answers_as_the_schema_says_whatever_is_sent(
     tried: Server, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
+    configured = str(ROOT / "tests" / "schemathesis.toml")
     done = subprocess.run(
         [
-            sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "tests" / "schemathesis.toml"),
+            sys.executable, "-m", "schemathesis.cli", "--config-file", configured,
             "--no-color", "run", str(CHECKED_IN), "--url", tried.url,
             "-H", f"Authorization: Api-Key {tried.keys['operator']}",
             "--checks", "all", "--phases", "examples,coverage,fuzzing",
