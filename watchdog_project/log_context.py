@@ -15,6 +15,15 @@ def current_request_id() -> str:
     return request_id.get()
 
 
+class NoTraceOfRefusals(logging.Filter):
+    """Who was refused, and where, is a line; how Django came to refuse him is nobody's fault."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.ERROR:
+            record.exc_info = record.exc_text = None
+        return True
+
+
 class Context(logging.Filter):
     """Puts it on the record, for formatters that tell all that a record has."""
 

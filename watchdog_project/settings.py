@@ -308,7 +308,10 @@ LOGGING = {
             "timestamp": True,
         },
     },
-    "filters": {"context": {"()": "watchdog_project.log_context.Context"}},
+    "filters": {
+        "context": {"()": "watchdog_project.log_context.Context"},
+        "refusals": {"()": "watchdog_project.log_context.NoTraceOfRefusals"},
+    },
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
@@ -323,9 +326,10 @@ LOGGING = {
         for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat", "axes", "apprise")
     }
     | {
+        "django.request": {"filters": ["refusals"]},
         "watchdog_project.request_log": {
             "level": "INFO" if WATCHDOG_LOG_FORMAT == "json" else "WARNING"
-        }
+        },
     },
     "root": {"handlers": ["console"], "level": env.str("WATCHDOG_LOG_LEVEL", default="INFO")},
 }

@@ -48,6 +48,7 @@ ACTS = {
     # Who is let in at all sees how the markets stand, as over the API.
     "market": "newcomer",
     "runbook": "newcomer",
+    "csv": "viewer",
     "identity_watchedmarket_change": "newcomer",  # leads to the market's page
     "auth_user_password_change": "administrator",
     "locks_lockrecord_revoke": "operator",
@@ -102,6 +103,8 @@ LISTED = {
     "django_celery_beat_clockedschedule": {"delete_selected"},
     "django_celery_beat_solarschedule": {"delete_selected"},
 }  # fmt: skip
+# What stands in the routes beside the models' own.
+OF_A_ROUTE = {"market": "ES", "app_label": "locks", "model_name": "lockrecord"}
 FORGED = {
     "reason": "forged",
     "fencing_token": 7,
@@ -181,16 +184,15 @@ def pages() -> dict[str, str]:
         for model in admin.site._registry
     }
     beside = [
-        (
-            str(pattern.name),
-            str(pattern.pattern).removeprefix("admin/").replace("<path:market>", "ES"),
-        )
+        (str(pattern.name), str(pattern.pattern).removeprefix("admin/"))
         for pattern in get_resolver().url_patterns
         if isinstance(pattern, URLPattern) and str(pattern.pattern).startswith("admin/")
     ]
     found = {}
     for name, route in [*routes(admin.site.get_urls()), *beside]:
         if name not in NOT_ASKED:
+            for part, value in OF_A_ROUTE.items():
+                route = re.sub(rf"<\w+:{part}>", value, route)
             row = re.sub(r"<(path|id):?\w*>|<\w+:\w+>|<id>", str(first.get(owner_of(name))), route)
             row = re.sub(r"^\^\(\?P<app_label>.*", "auth/", row)
             found[name] = f"/admin/{row}".replace("//", "/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, path
 from pytest_django import Settings
 from rest_framework.request import Request
@@ -13,6 +14,7 @@ from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
 from tests.watchdog.conftest import ClientOf, user_called
+from tests.watchdog.test_admin_matrix import session_of
 from watchdog_project import throttles
 from watchdog_project.api_keys import create_api_key
 
@@ -51,6 +53,9 @@ ROLES = {
     "staff": "reader",
     "trusted": "operator",
     "superuser": "operator",
+    "group viewer": "reader",
+    "group operator": "operator",
+    "group administrator": "operator",
 }
 RANK = ["reader", "robot", "operator"]
 
@@ -65,7 +70,7 @@ def nobody_tried_wrong_keys_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttles, "BUDGETS", throttles.Budgets())
 
 
-def call(client: APIClient, method: str, address: str) -> int:
+def call(client: Client, method: str, address: str) -> int:
     return int(client.generic(method, address, "{}", "application/json").status_code)
 
 
@@ -74,7 +79,7 @@ def call(client: APIClient, method: str, address: str) -> int:
 def test_a_role_may_do_what_is_demanded_of_it_and_no_more(
     client_of: ClientOf, who: str, role: str, name: str, method: str, address: str, demanded: str
 ) -> None:
-    client = client_of(who)
+    client = session_of(who.removeprefix("group ")) if who.startswith("group ") else client_of(who)
 
     status = call(client, method, address)
 
