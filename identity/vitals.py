@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db.models import Q
+
 from identity import troubles
 from identity.ledger import run_fact
 from identity.liveness import (
@@ -121,8 +123,11 @@ def _replaced(run: RunFact, *, by: RunFact, now: datetime) -> bool:
 
 
 def _claimed(now: datetime) -> dict[Pair, list[RobotRun]]:
+    # Of a run that is neither live nor in trouble there is nothing to tell; most are that.
+    live, troubled = Q(run__last_seen_at__gte=now - LIVE_FOR), ~Q(run__troubles={})
     claims = Claim.objects.filter(
-        run__last_seen_at__gte=now - CLAIMED_SINCE, run__heard_at__isnull=False
+        live | (Q(run__last_seen_at__gte=now - CLAIMED_SINCE) & troubled),
+        run__heard_at__isnull=False,
     ).select_related("run")
     found: dict[Pair, list[RobotRun]] = defaultdict(list)
     for claim in claims:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
@@ -21,11 +21,13 @@ from identity.models import LogFolder
 from locks.models import AuthorityEpoch, KillSwitch
 from locks.services import database_now
 from watchdog_project.celery import app
-from watchdog_project.heartbeat import REAP, SWEEP
+from watchdog_project.heartbeat import REAP, SWEEP, overdue_since
 from watchdog_project.models import TaskHeartbeat
+from watchdog_project.sessions import written_until
 
 CLOCK_SECONDS = 1.0
-OVERDUE_INTERVALS = 2.5
+# Written daily for 60 days ahead: when so few are left, nobody wrote for weeks.
+LEAST_DAYS_AHEAD = timedelta(days=7)
 LEAST_FREE_BYTES = 500_000_000
 BROKER_SECONDS = 3
 
@@ -160,11 +162,26 @@ def _beat() -> Iterator[Finding]:
             yield Finding("beat", f"{name} never finished", START)
             continue
         age = (now - finished).total_seconds()
-        if age > OVERDUE_INTERVALS * heartbeat.interval:
+        if overdue_since(task, finished, now) is not None:
             told = f"{name}, due every {heartbeat.interval:g} s, finished {age:.0f} s ago"
             yield Finding("beat", told + (f"; {heartbeat.error}" if heartbeat.error else ""), START)
         else:
             yield Finding("beat", f"{name} finished {max(age, 0):.0f} s ago")
+
+
+def _sessions() -> Iterator[Finding]:
+    until = written_until()
+    if not until:
+        yield Finding("sessions", "no market names a calendar, so none is known to be closed")
+        return
+    enough = timezone.localdate() + LEAST_DAYS_AHEAD
+    short = [key for key, day in until.items() if day is None or day < enough]
+    if short:
+        told = f"not written: {', '.join(short)}; whether their markets trade is not known"
+        yield Finding("sessions", told, "Run `manage.py sessions`; it names wrong calendar keys.")
+    else:
+        last = min(day for day in until.values() if day is not None)
+        yield Finding("sessions", f"{len(until)} calendars are written until {last}")
 
 
 WAIT = "Wait; nothing is wrong."
@@ -200,5 +217,6 @@ PARTS: dict[str, Callable[[], Iterator[Finding]]] = {
     "broker": _broker,
     "beat": _beat,
     "folders": _folders,
+    "sessions": _sessions,
 }
-NEED_DATABASE = {"clock", "beat", "folders"}
+NEED_DATABASE = {"clock", "beat", "folders", "sessions"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Case, CharField, DateField, F, TextField, Value, When
+from django.db.models import Case, CharField, DateField, F, Max, TextField, Value, When
 
 from identity.models import CanonicalInstrument
 from watchdog_project.market_hours import (
@@ -78,6 +78,13 @@ def sessions_are_due(now: datetime) -> bool:
         day=_today(now) + AHEAD - timedelta(days=1), written_at__gt=now - WRITTEN_EVERY
     )
     return bool(set(_calendars().values()) - set(fresh.values_list("calendar_key", flat=True)))
+
+
+def written_until() -> dict[str, date | None]:
+    """Each calendar of the registry and the last day that is written of it; None: not one."""
+    last = SessionDay.objects.exclude(hours="").values_list("calendar_key").annotate(Max("day"))
+    known: dict[str, date] = dict(last)
+    return {key: known.get(key) for key in sorted(set(_calendars().values()))}
 
 
 def sessions_of(markets: Iterable[str], now: datetime) -> dict[str, Session]:

@@ -204,6 +204,17 @@ def test_sweep_and_reaper_run_from_beat(start_up: Callable[..., Up]) -> None:
     up.wait_for(seen_to_run_twice)
 
 
+def test_the_worker_writes_the_market_sessions_of_a_new_installation(
+    start_up: Callable[..., Up],
+) -> None:
+    up = start_up().ready()
+
+    up.wait_for(lambda: "Wrote the market sessions of 6 calendars" in up.said)
+
+    days = "from watchdog_project.models import SessionDay; print(SessionDay.objects.count())"
+    assert int(up.shell(days)) == 6 * 66
+
+
 def test_a_program_that_dies_is_started_again(start_up: Callable[..., Up]) -> None:
     up = start_up().ready()
     (web,) = [

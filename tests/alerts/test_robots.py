@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -15,8 +17,11 @@ from watchdog_project.alerts.conditions import findings_of
 from watchdog_project.alerts.facts import Facts, Liveness
 from watchdog_project.alerts.gathering import gather_facts
 from watchdog_project.alerts.kinds import Kind
+from watchdog_project.alerts.services import look, worst_open_alerts
 from watchdog_project.heartbeat import REAP, SWEEP
+from watchdog_project.market_hours import CHICAGO
 from watchdog_project.models import SessionDay, TaskHeartbeat
+from watchdog_project.sessions import write_sessions
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("instruments")]
 
@@ -34,6 +39,15 @@ def the_robot(heard: float = 5, market: str = "ES") -> RobotRun:
     run.host = "trader-1"
     run.save()
     return run
+
+
+def chicago(day: int, hour: int, minute: int) -> datetime:
+    return datetime(2026, 3, day, hour, minute, tzinfo=CHICAGO).astimezone(UTC)
+
+
+def hourly(start: datetime, end: datetime) -> list[datetime]:
+    hours = int((end - start).total_seconds() // 3600)
+    return [start + timedelta(hours=number) for number in range(hours + 1)]
 
 
 def liveness(facts: Facts) -> Liveness:
@@ -121,6 +135,34 @@ def test_the_session_of_each_market_goes_along() -> None:
     assert sessions["ES", ""].changed_at == NOW.replace(day=1, hour=23)
     assert sessions["ES", ""].next_change_at == NOW.replace(hour=22)
     assert sessions["CL", ""].open is None
+
+
+def test_a_robot_that_is_silent_all_weekend_alerts_nobody_until_after_the_open() -> None:
+    """It was heard last in the afternoon of Friday 6 March 2026; clocks change that Sunday."""
+    friday = chicago(6, 15, 59)
+    write_sessions(friday)
+    run = the_robot()
+    run.last_seen_at = run.heard_at = friday
+    run.save()
+    fired = []
+    for now in [*hourly(chicago(6, 16, 5), chicago(8, 16, 55)), chicago(8, 17, 4)]:
+        look(gather_facts(now))
+        fired += [(now, alert.kind) for alert in worst_open_alerts()]
+    assert fired == []
+
+    for minutes in range(5, 8):
+        look(gather_facts(chicago(8, 17, minutes)))
+
+    assert "ROBOT_SILENT" in {alert.kind for alert in worst_open_alerts()}
+
+
+def test_a_robot_that_falls_silent_while_nobody_knows_whether_it_trades_is_told_of() -> None:
+    the_robot(heard=400)
+
+    for seconds in (0, 31, 62):
+        look(gather_facts(NOW + timedelta(seconds=seconds)))
+
+    assert "ROBOT_SILENT" in {alert.kind for alert in worst_open_alerts()}
 
 
 def test_every_periodic_task_that_is_overdue_is_a_finding() -> None:

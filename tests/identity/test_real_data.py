@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from django.db.models import Sum
 from identity.models import IdentityEvent, IngestError, Violation
 from identity.status import market_identities
 from identity.tailer import Tailer, follow_folder
+from identity.vitals import market_vitals
 from tests.identity.cast import NOW, counted
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -74,3 +76,11 @@ def test_logs_and_journals_together_keep_their_numbers() -> None:
         "EXECUTION_INSTRUMENT_MISSING": 107,
         "STREAM_ID_NOT_CANONICAL": 98,
     }
+
+
+def test_real_logs_of_long_ago_tell_of_no_robot_that_should_be_alive() -> None:
+    follow_folder(LOGS)
+    Tailer().catch_up(NOW + timedelta(days=30))
+
+    assert market_vitals(NOW + timedelta(days=30)) == []
+    assert market_identities(NOW + timedelta(days=30)) != []

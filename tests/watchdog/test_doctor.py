@@ -11,13 +11,15 @@ import pytest
 from django.utils import timezone
 
 from identity.models import LogFolder
+from identity.registry import seed_registry
 from locks.models import KillSwitch, LockRecord
 from locks.services import distrust_database
 from tests.redis_server import RedisServer
 from tests.server import Server, free_port
 from watchdog_project import doctor
 from watchdog_project.heartbeat import REAP, SWEEP
-from watchdog_project.models import TaskHeartbeat
+from watchdog_project.models import SessionDay, TaskHeartbeat
+from watchdog_project.sessions import write_sessions
 
 
 @pytest.fixture
@@ -32,12 +34,24 @@ def sick() -> dict[str, str]:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_sessions_that_nobody_writes_are_found_before_they_run_out(healthy: None) -> None:
+    seed_registry()
+    assert "Run `manage.py sessions`" in sick()["sessions"]
+
+    write_sessions(timezone.now())
+    assert "sessions" not in sick()
+
+    SessionDay.objects.filter(day__gt=timezone.localdate() + timedelta(days=6)).delete()
+    assert "not written: CME Globex Crypto, CME Globex Equity" in sick()["sessions"]
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.sqlite_only
 def test_a_healthy_installation_has_a_line_for_each_part_and_no_complaint(healthy: None) -> None:
     parts = [finding.part for finding in doctor.examine()]
 
     assert sick() == {}
-    assert {"settings", "database", "clock", "broker", "beat", "folders"} == set(parts)
+    assert {"settings", "database", "clock", "broker", "beat", "folders", "sessions"} == set(parts)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import socket
@@ -17,10 +18,13 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
+from kombu.exceptions import KombuError
 
 from watchdog_project import demo, first_start, tasks
 from watchdog_project.home import HomeInUse, hold_home
 from watchdog_project.supervisor import Program, Supervisor
+
+logger = logging.getLogger(__name__)
 
 READY_SECONDS = 60.0
 FIRST_TASK_EXPIRES = 600
@@ -66,8 +70,7 @@ class Command(BaseCommand):
         prepared = first_start.prepare(settings.WATCHDOG_HOME, folders)
         # What was known before the last end is old; the first sweep of beat is a minute away.
         tasks.sweep_identity()
-        # The worker takes it when it is up; nobody waits for the calendars' library to load.
-        tasks.write_market_sessions.apply_async(expires=FIRST_TASK_EXPIRES)
+        _ask_for_sessions()
         # Children have connections of their own; a forked or idle one of ours helps nobody.
         connections.close_all()
         running = programs(bind, port)
@@ -107,6 +110,15 @@ def programs(bind: str, port: int) -> list[Program]:
         Program("beat", [*celery, "beat", "--loglevel", "INFO", "--pidfile="]),
         Program("tail", [python, "manage.py", "tail"]),
     ]  # fmt: skip
+
+
+def _ask_for_sessions() -> None:
+    """Let the worker write them once it is up; nobody waits for the calendars' library to load."""
+    try:
+        tasks.write_market_sessions.apply_async(expires=FIRST_TASK_EXPIRES, retry=False)
+    except (KombuError, OSError):
+        # The worker waits for its broker, and the task comes again within the hour.
+        logger.warning("The broker does not answer yet; market sessions come within the hour.")
 
 
 def _announce(supervisor: Supervisor, address: str, prepared: first_start.Prepared) -> None:
