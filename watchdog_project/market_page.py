@@ -78,7 +78,9 @@ def market_page(request: HttpRequest, market: str) -> HttpResponse:
     chosen = request.GET.get("range", "24h")
     chosen = chosen if chosen in RANGES else "24h"
     window = Window(now - RANGES[chosen][1], now)
-    row = _row(market, explanation.scope, now)
+    seen = snapshot(now, market, with_ingest=False)
+    row = next((one for one in market_rows(seen, {}) if one.scope == explanation.scope), None)
+    alerts = [one for one in seen["alerts"] if one["scope"] == explanation.scope]
     context = {
         **admin.site.each_context(request),
         "title": explanation.name,
@@ -86,6 +88,8 @@ def market_page(request: HttpRequest, market: str) -> HttpResponse:
         "explanation": explanation,
         "others": [(one.name, market_url(market, one.scope)) for one in told_of[1:]],
         "row": row,
+        "alerts": alerts,
+        "alert_count": len(alerts),
         "refresh_url": request.get_full_path(),
         "ranges": [
             (name, market_url(market, explanation.scope, range=key), key == chosen)
@@ -99,11 +103,6 @@ def market_page(request: HttpRequest, market: str) -> HttpResponse:
         **_acts(request, market, explanation.scope),
     }
     return TemplateResponse(request, "watchdog/market.html", context)
-
-
-def _row(market: str, scope: str, now: datetime) -> MarketRow | None:
-    rows = market_rows(snapshot(now, market), {})
-    return next((row for row in rows if row.scope == scope), None)
 
 
 def _executor(market: str, scope: str, row: MarketRow | None) -> dict[str, Any]:

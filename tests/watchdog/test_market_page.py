@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from identity.models import IdentityEvent, Violation, WatchedMarket
 from locks.models import KillSwitch, LockRecord
 from tests.watchdog import console_rows
+from watchdog_project.alerts.models import Alert
 from watchdog_project.market_page import market_url
 
 pytestmark = pytest.mark.django_db
@@ -123,6 +124,26 @@ def test_a_switch_that_is_engaged_can_be_released_here(operator: Client) -> None
 
     assert f"/admin/locks/killswitch/{switch.pk}/release/" in shown
     assert "ORDERS STOPPED" in shown
+
+
+def test_its_open_alerts_are_told_and_no_others(operator: Client) -> None:
+    console_rows.everything()
+    now = console_rows.timezone.now()
+    for market in ("ES", "NQ"):
+        Alert.objects.create(
+            kind="DATA_STALLED",
+            market=market,
+            severity="warning",
+            state="firing",
+            summary=f"{market} has no data",
+            since=now,
+            opened_at=now,
+        )
+
+    shown = page(operator, market_url("ES"))
+
+    assert "ES has no data" in shown
+    assert "NQ has no data" not in shown
 
 
 def test_its_queries_do_not_grow_with_what_happened(operator: Client) -> None:
