@@ -42,9 +42,11 @@ NAVIGATION: list[dict[str, Any]] = [
         "items": [
             {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")},
             _item("Markets", "candlestick_chart", "identity", "watchedmarket"),
+            _item("Alerts", "notifications_active", "watchdog", "alert", "?state=open"),
             _item("Violations", "gpp_bad", "identity", "violation", "?state=open"),
             _item("Lock records", "lock", "locks", "lockrecord"),
             _item("Kill switch", "front_hand", "locks", "killswitch"),
+            _item("Maintenance", "event_busy", "watchdog", "maintenancewindow"),
         ],
     },
     {
@@ -60,6 +62,7 @@ NAVIGATION: list[dict[str, Any]] = [
             _item("Invariant results", "fact_check", "identity", "invariantresult"),
             _item("Ingest sources", "input", "identity", "ingestsource"),
             _item("Ingest errors", "report", "identity", "ingesterror"),
+            _item("Messages", "outgoing_mail", "watchdog", "delivery"),
             _item("Periodic work", "favorite", "watchdog", "taskheartbeat"),
         ],
     },
@@ -71,6 +74,8 @@ NAVIGATION: list[dict[str, Any]] = [
             _item("Execution instruments", "swap_horiz", "identity", "executioninstrument"),
             _item("Market sessions", "event", "watchdog", "sessionday"),
             _item("Log folders", "folder_open", "identity", "logfolder"),
+            _item("Channels", "campaign", "watchdog", "channel"),
+            _item("Alert rules", "rule", "watchdog", "alertrule"),
             _item("API keys", "key", "watchdog", "apikey"),
             _item("Schedule", "schedule", "django_celery_beat", "periodictask"),
             _item("Intervals", "timer", "django_celery_beat", "intervalschedule"),

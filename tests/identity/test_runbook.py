@@ -14,6 +14,7 @@ from identity.invariants import CODES, ROBOT_REPORTED_VIOLATION
 from identity.runbook import RUNBOOK, section_of
 from identity.status import IdentityStatus
 from tests.identity.cast import leases, open_violations, post, tenure
+from watchdog_project.alerts.kinds import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 INGEST_CODES = {
@@ -38,15 +39,15 @@ def test_the_codes_of_lines_that_cannot_be_read_are_found() -> None:
     assert {"UNREADABLE", "NO_EVENT_NAME", "TIME_UNREADABLE", "TRUNCATED"} < INGEST_CODES
 
 
-@pytest.mark.parametrize("code", [*VIOLATIONS, *IdentityStatus, *sorted(INGEST_CODES)])
+@pytest.mark.parametrize("code", [*VIOLATIONS, *IdentityStatus, *sorted(INGEST_CODES), *Kind])
 def test_each_code_has_its_section(code: str) -> None:
     path, _, anchor = section_of(code).partition("#")
     assert path == RUNBOOK
     assert sections()[anchor].strip()
 
 
-@pytest.mark.parametrize("code", VIOLATIONS)
-def test_a_violations_section_says_what_to_do(code: str) -> None:
+@pytest.mark.parametrize("code", [*VIOLATIONS, *Kind])
+def test_the_section_of_what_wakes_somebody_says_what_to_do(code: str) -> None:
     assert "\n1. " in sections()[code.lower()]
 
 
@@ -64,5 +65,5 @@ def test_the_lines_that_a_section_shows_are_that_violation(code: str) -> None:
 
 
 def test_there_is_no_section_of_a_code_that_is_gone() -> None:
-    known = {code.lower() for code in (*VIOLATIONS, *IdentityStatus, *INGEST_CODES)}
+    known = {code.lower() for code in (*VIOLATIONS, *IdentityStatus, *INGEST_CODES, *Kind)}
     assert set(sections()) == known

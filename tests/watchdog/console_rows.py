@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime, timedelta
 
 from axes.models import AccessAttempt
@@ -24,6 +25,14 @@ from identity.models import (
 )
 from identity.registry import seed_registry
 from locks.models import KillSwitch, LockEvent, LockEventType, LockRecord, LockState, Tenure
+from watchdog_project.alerts.channels import seal_url
+from watchdog_project.alerts.models import (
+    Alert,
+    AlertRule,
+    Channel,
+    Delivery,
+    MaintenanceWindow,
+)
 from watchdog_project.models import AuditEntry, SessionDay, TaskHeartbeat, Via
 
 RUN = "run-4711"
@@ -146,6 +155,49 @@ def what_robots_said(now: datetime) -> None:
     )
 
 
+def an_alert(now: datetime) -> Alert:
+    """ES is wrong since now: told over a channel that does not take it, in a window of NQ."""
+    alert = Alert.objects.create(
+        kind="IDENTITY_VIOLATION",
+        market="ES",
+        subject="EVENT_IDENTITY_INCOMPLETE",
+        state="firing",
+        severity="critical",
+        summary=MESSAGE,
+        who=f"run {RUN} on trader-1",
+        since=now,
+        opened_at=now,
+        fired_at=now,
+        told_at=now,
+    )
+    alert.steps.create(step="fired", at=now, owed=True, told_at=now)
+    channel = Channel(name="desk", created_at=now)
+    seal_url(channel, "json://127.0.0.1:1/t0p-s3cret")
+    channel.save()
+    message = Delivery.objects.create(
+        channel=channel,
+        key=uuid.uuid4(),
+        severity="critical",
+        title="CRITICAL IDENTITY_VIOLATION ES",
+        body=MESSAGE,
+        state="dead",
+        attempts=150,
+        created_at=now,
+        next_attempt_at=now,
+        last_error="A Connection error occurred.",
+    )
+    message.alerts.add(alert)
+    AlertRule.objects.get_or_create(kind="IDENTITY_VIOLATION")
+    MaintenanceWindow.objects.create(
+        market="NQ",
+        starts_at=now,
+        ends_at=now + timedelta(hours=1),
+        reason="exchange tests",
+        created_by="ann",
+    )
+    return alert
+
+
 def everything(now: datetime | None = None) -> None:
     """A broken ES, executed as MES, with a row of every other kind beside it."""
     now = now or datetime.now(UTC)
@@ -154,6 +206,7 @@ def everything(now: datetime | None = None) -> None:
     a_watched_market(passed=False, now=now)
     a_violation(now=now)
     what_robots_said(now)
+    an_alert(now)
     KillSwitch.objects.get_or_create(market="")
     AccessAttempt.objects.create(username="guest", ip_address="192.0.2.7", failures_since_start=2)
     AuditEntry.objects.create(

@@ -33,7 +33,9 @@ EVIDENCE = [
     "locks.lockevent",
     "locks.lockrecord",
     "locks.tenure",
+    "watchdog.alert",
     "watchdog.auditentry",
+    "watchdog.delivery",
     "watchdog.taskheartbeat",
 ]
 

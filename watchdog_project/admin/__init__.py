@@ -1,6 +1,8 @@
 """The admin of what looks at both apps, and of other people's models in the same theme."""
 
 from watchdog_project.admin import (
+    alerting,
+    alerts,
     api_keys,
     audit,
     health,
@@ -12,6 +14,8 @@ from watchdog_project.admin import (
 )
 
 __all__ = [
+    "alerting",
+    "alerts",
     "api_keys",
     "audit",
     "health",

@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 
 from identity.errors import IdentityRefused
 from locks.errors import LockRefused
+from watchdog_project.alerts.errors import AlertRefused
 
 MOST_REASON = 500
 
@@ -65,7 +66,7 @@ def confirmed(
     if form.is_valid():
         try:
             changed = do(form.cleaned_data)
-        except (IdentityRefused, LockRefused) as refusal:
+        except (AlertRefused, IdentityRefused, LockRefused) as refusal:
             form.add_error(None, refusal.detail)
             status = 409
         else:
