@@ -23,10 +23,10 @@ class Text(serializers.CharField):
             self.fail("invalid")
         if self.max_length is not None and len(data) > self.max_length:
             self.fail("max_length", max_length=self.max_length)
-        value: str = super().to_internal_value(data)
-        if any(character < " " or character == "\x7f" for character in value):
+        # Some of them count as white space, which is trimmed.
+        if any(character < " " or character == "\x7f" for character in data):
             raise serializers.ValidationError("Control characters are not allowed.")
-        return value
+        return str(super().to_internal_value(data))
 
 
 class Integer(serializers.IntegerField):

@@ -287,7 +287,7 @@ BAD_VALUES: dict[str, list[Any]] = {
     "nonce": [None, "", 7, "g" * 32, "a" * 31, "a" * 129, "\u0661" * 32],
     "host": [None, "", 7, "x" * 256, "a\x00"],
     "pid": [-1, 2**63, 1.5, "7", True, [], 10**400],
-    "account": [7, "x" * 129, "\x00"],
+    "account": [7, "x" * 129, "\x00", "trimmed\x1c"],
     "kind": ["", "x", None, 7, [], {}],
     "execution_instrument": [None, "", 7, "x" * 65, "\x00"],
     "canonical_instrument": [None, "", 7, "x" * 17],

@@ -22,7 +22,8 @@ from watchdog_project.openapi import example_of
 
 CHECKED_IN = ROOT / "docs" / "openapi.yaml"
 MAKE_ANEW = "python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml"
-EXAMPLES = 12
+# The same ones each time; with --chaos-minutes more, chosen anew.
+EXAMPLES, MORE_EXAMPLES = 12, 60
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +150,12 @@ def tried(
 
 
 def test_the_server_answers_as_the_schema_says_whatever_is_sent(
-    tried: Server, tmp_path: Path, tell: Callable[[str], None]
+    tried: Server, tmp_path: Path, tell: Callable[[str], None], request: pytest.FixtureRequest
 ) -> None:
+    if request.config.getoption("--chaos-minutes"):
+        amount = ["--max-examples", str(MORE_EXAMPLES)]
+    else:
+        amount = ["--max-examples", str(EXAMPLES), "--generation-deterministic"]
     configured = str(ROOT / "tests" / "schemathesis.toml")
     done = subprocess.run(
         [
@@ -158,8 +163,7 @@ def test_the_server_answers_as_the_schema_says_whatever_is_sent(
             "--no-color", "run", str(CHECKED_IN), "--url", tried.url,
             "-H", f"Authorization: Api-Key {tried.keys['operator']}",
             "--checks", "all", "--phases", "examples,coverage,fuzzing",
-            "--max-examples", str(EXAMPLES), "--no-shrink", "--continue-on-failure",
-            "--warnings", "off",
+            "--no-shrink", "--continue-on-failure", "--warnings", "off", *amount,
         ],
         # It leaves a folder of its own where it runs.
         cwd=tmp_path,
