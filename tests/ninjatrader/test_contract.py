@@ -10,7 +10,11 @@ import pytest
 from tests.guard.authority import KEY
 from tests.ninjatrader.conftest import ShortAuthority, StartDriver
 from tests.ninjatrader.driver import Refused
+from tests.ninjatrader.network import LosingNetwork
 from tests.server import Server
+
+# A guard does not see which database its server has.
+pytestmark = pytest.mark.sqlite_only
 
 
 @pytest.fixture
@@ -77,6 +81,37 @@ def test_the_kill_switch_forbids_orders_without_costing_the_market(
     assert "KILL_SWITCH_ACTIVE" in driver.said()
     (lock,) = watchdog.request("GET", "/api/locks?name=CL")[1]["results"]
     assert lock["renewals"] >= 1
+    driver.call("release")
+
+
+def test_a_grant_whose_reply_was_lost_is_the_same_when_asked_again(
+    watchdog: Server, start_driver: StartDriver, asks: dict[str, Any]
+) -> None:
+    network = LosingNetwork(watchdog, "/api/locks/acquire")
+    driver = start_driver()
+    try:
+        held = driver.acquire("NIY", **asks | {"server": network.url})
+        assert network.carried == 2
+        driver.call("release")
+    finally:
+        network.stop()
+    _, told = watchdog.request("GET", "/api/locks/tenures?name=NIY")
+    assert [row["fencing_token"] for row in told["results"]] == [held["fencing_token"]]
+
+
+def test_a_release_whose_reply_was_lost_is_clean_all_the_same(
+    watchdog: Server, start_driver: StartDriver, asks: dict[str, Any]
+) -> None:
+    network = LosingNetwork(watchdog, "/api/locks/release")
+    driver = start_driver()
+    try:
+        driver.acquire("EMD", **asks | {"server": network.url})
+        driver.call("release")
+    finally:
+        network.stop()
+    assert network.carried == 2
+    assert driver.said()[-1] == "CANONICAL_MARKET_LOCK_RELEASED"
+    assert driver.acquire("EMD", **asks)["takeover"] is False
     driver.call("release")
 
 

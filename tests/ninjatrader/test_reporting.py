@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
-from tests.guard.authority import KEY, RawServer
+from tests.guard.authority import KEY
 from tests.ninjatrader.conftest import ShortAuthority, StartDriver
 from tests.ninjatrader.driver import Driver
+from tests.ninjatrader.network import LosingNetwork
 from tests.server import Server
+
+# A guard does not see which database its server has.
+pytestmark = pytest.mark.sqlite_only
 
 
 def market_status(watchdog: Server, market: str) -> dict[str, Any]:
@@ -219,6 +219,20 @@ def test_what_is_said_while_the_server_is_away_is_kept_up_to_a_bound(
     driver.call("release")
 
 
+def test_an_event_that_is_too_long_costs_only_itself(
+    authority: ShortAuthority, start_driver: StartDriver, root: str
+) -> None:
+    driver = start_driver()
+    driver.acquire("ES", streams=["ES1"], server=authority.url, key=KEY, root=root)
+    driver.call("tell", event="ORDER_SUBMITTED", stream="ES1", data={"note": "x" * 40_000})
+    driver.call("tell", event="ORDER_FILLED", stream="ES1")
+    assert driver.state()["events_dropped"] == 1
+    driver.call("release")
+    names = [event["event"] for event in authority.events]
+    assert "ORDER_FILLED" in names
+    assert "ORDER_SUBMITTED" not in names
+
+
 def test_events_that_the_server_refuses_for_good_are_counted_and_said(
     authority: ShortAuthority, start_driver: StartDriver, root: str
 ) -> None:
@@ -233,12 +247,12 @@ def test_events_that_the_server_refuses_for_good_are_counted_and_said(
 def test_events_whose_reply_was_lost_are_counted_once(
     watchdog: Server, start_driver: StartDriver, root: str
 ) -> None:
-    network = LosingNetwork(watchdog)
+    network = LosingNetwork(watchdog, "/api/events")
     driver = start_driver()
     try:
         asks = {"server": network.url, "key": watchdog.keys["robot"], "root": root}
         held = driver.acquire("6S", streams=["6S1"], **asks)
-        assert driver.eventually(lambda: network.told_events == 2)
+        assert driver.eventually(lambda: network.carried == 2)
         driver.call("release")
     finally:
         network.stop()
@@ -250,40 +264,3 @@ def test_events_whose_reply_was_lost_are_counted_once(
         "IDENTITY_INVARIANTS_STATUS",
     ]
     assert driver.state()["events_dropped"] == 0
-
-
-class LosingNetwork(RawServer):
-    """Between chart and server: the first reply to events is lost on its way back."""
-
-    def __init__(self, watchdog: Server) -> None:
-        self._port = urlsplit(watchdog.url).port
-        self._counting = threading.Lock()
-        self.told_events = 0
-        super().__init__(self._carry)
-
-    def _carry(self, accepted: socket.socket) -> None:
-        request = b""
-        while b"\r\n\r\n" not in request or len(request.partition(b"\r\n\r\n")[2]) < length(
-            request
-        ):
-            received = accepted.recv(65536)
-            if not received:
-                return
-            request += received
-        with socket.create_connection(("127.0.0.1", self._port)) as there:
-            there.sendall(request)
-            answer = b""
-            while part := there.recv(65536):
-                answer += part
-        if request.startswith(b"POST /api/events"):
-            json.loads(request.partition(b"\r\n\r\n")[2])
-            with self._counting:
-                self.told_events += 1
-                if self.told_events == 1:
-                    return
-        accepted.sendall(answer)
-
-
-def length(request: bytes) -> int:
-    head = request.partition(b"\r\n\r\n")[0].lower()
-    return int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0)

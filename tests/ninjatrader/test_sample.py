@@ -13,6 +13,9 @@ from tests.ninjatrader.conftest import DEPLOYED, GUARD, HERE, ShortAuthority, co
 from tests.ninjatrader.driver import Driver, Line
 from tests.server import Server
 
+# A guard does not see which database its server has.
+pytestmark = pytest.mark.sqlite_only
+
 SAMPLE = DEPLOYED / "SampleGuardedStrategy.cs"
 
 

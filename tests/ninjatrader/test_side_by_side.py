@@ -19,6 +19,9 @@ from tests.ninjatrader.conftest import StartDriver
 from tests.ninjatrader.driver import Refused
 from tests.server import ROOT, Server
 
+# A guard does not see which database its server has.
+pytestmark = pytest.mark.sqlite_only
+
 StartPython = Callable[..., Robot]
 
 
