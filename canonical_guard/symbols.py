@@ -87,8 +87,7 @@ def resolve(
     # Before upper-casing: `ſ` becomes S, and a digit of another script would count as a year.
     if not text or len(text) > MAX_SYMBOL_LENGTH or not "".join(symbol.split()).isascii():
         raise UnknownInstrument(f"{symbol[:80]!r} is not an instrument symbol.")
-    bare = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
-    bare = bare.removesuffix("=F")
+    bare = _bare(text)
     if bare in known:
         return ResolvedSymbol(text, bare, known[bare])
     matches = [
@@ -103,6 +102,19 @@ def resolve(
         raise UnknownInstrument(_unknown(text, bare, known))
     product = matches[0]["product"]
     return ResolvedSymbol(text, product, known[product], _contract(matches[0], today))
+
+
+def products_named(symbol: str) -> list[str]:
+    """Every product that `symbol` can name in any registry: no other has a say in it."""
+    bare = _bare(normalise(symbol))
+    if len(bare) > MAX_SYMBOL_LENGTH or not bare.isascii():
+        return []
+    return [bare, *(bare[:length] for length in range(1, min(len(bare), 9)))]
+
+
+def _bare(text: str) -> str:
+    bare = _PREFIX.sub("", text, count=1) if _PREFIX.match(text) else text
+    return bare.removesuffix("=F")
 
 
 def _contract(match: re.Match[str], today: date | None) -> str | None:

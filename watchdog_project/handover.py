@@ -8,23 +8,37 @@ from datetime import datetime
 
 from django.db.models import Q
 
+from canonical_guard import symbols
+from canonical_guard.errors import UnknownInstrument
 from identity.facts import TenureFact
-from identity.models import CanonicalInstrument
+from identity.models import ExecutionInstrument
 from identity.registry import load_registry
 from locks.market import MarketTerms
 from locks.models import LockKind, Tenure, TenureEnd
 
 
 def resolve_market(symbol: str) -> MarketTerms:
-    """The market that `symbol` executes; raises canonical_guard's UnknownInstrument."""
-    resolved = load_registry().resolve(symbol)
-    market = CanonicalInstrument.objects.get(symbol=resolved.canonical_instrument)
-    return MarketTerms(
-        canonical_instrument=market.symbol,
-        execution_instrument=resolved.execution_instrument,
-        exclusive_per_account=market.exclusive_per_account,
-        ttl=float(market.lease_ttl),
-    )
+    """The market that `symbol` executes; raises canonical_guard's UnknownInstrument.
+
+    Asked twice at each acquire, so it reads only what `symbol` can mean.
+    """
+    named = ExecutionInstrument.objects.filter(symbol__in=symbols.products_named(symbol))
+    found = {
+        execution: MarketTerms(canonical, execution, exclusive_per_account, float(lease_ttl))
+        for execution, canonical, exclusive_per_account, lease_ttl in named.values_list(
+            "symbol",
+            "canonical__symbol",
+            "canonical__exclusive_per_account",
+            "canonical__lease_ttl",
+        )
+    }
+    known = {execution: terms.canonical_instrument for execution, terms in found.items()}
+    try:
+        return found[symbols.resolve(symbol, known).execution_instrument]
+    except UnknownInstrument:
+        # The whole registry has the nearest names to suggest.
+        load_registry().resolve(symbol)
+        raise
 
 
 def tenure_facts(since: datetime) -> Sequence[TenureFact]:

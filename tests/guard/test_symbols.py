@@ -13,6 +13,7 @@ from canonical_guard.symbols import (
     MONTH_CODES,
     builtin_registry,
     normalise,
+    products_named,
     resolve,
     seed_rows,
 )
@@ -159,3 +160,30 @@ def test_resolving_is_stable_under_normalising_and_repetition(text: str) -> None
         return
     assert resolve(found.symbol, today=TODAY) == found
     assert resolve(found.execution_instrument).canonical_instrument == found.canonical_instrument
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "MES",
+        " mes 03-26 ",
+        "MESH6",
+        "MESH2026",
+        "/MES",
+        "MES=F",
+        "CME_MINI:MES1!",
+        "2YYH6",
+        "6EH26",
+    ],
+)
+def test_what_a_symbol_can_name_is_all_that_decides_on_it(symbol: str) -> None:
+    """So that a registry need not be read as a whole."""
+    whole = builtin_registry()
+    narrow = {name: whole[name] for name in products_named(symbol) if name in whole}
+    assert resolve(symbol, narrow) == resolve(symbol, whole)
+    assert 0 < len(narrow) <= 3
+
+
+def test_what_is_no_symbol_names_nothing() -> None:
+    assert products_named("é" * 8) == []
+    assert products_named("X" * 99) == []
