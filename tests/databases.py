@@ -35,6 +35,8 @@ def pytest_load_initial_conftests(
     os.environ["WATCHDOG_TEST_HOME"] = home
     os.environ["WATCHDOG_HOME"] = home
     early_config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    # Tests look at what they did a moment ago.
+    os.environ["WATCHDOG_STATUS_SECONDS"] = "0"
     os.environ.pop("DATABASE_URL", None)
     if parser.parse_known_args(args).database == "postgres":
         server = PostgresServer()

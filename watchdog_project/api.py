@@ -19,6 +19,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import AllowAny
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.encoders import JSONEncoder
@@ -32,6 +33,7 @@ from watchdog_project.models import Role
 from watchdog_project.problems import problem
 from watchdog_project.schema import HealthAnswer, ReadyAnswer, StatusAnswer
 from watchdog_project.status import market_named, readiness, snapshot
+from watchdog_project.status_memory import STATUS
 
 MARKET = OpenApiParameter("market", str, description="one market, in any notation; default: all")
 
@@ -65,9 +67,17 @@ class StatusView(PublicOnLoopbackView):
 
     @extend_schema(parameters=[MARKET], responses=StatusAnswer)
     def get(self, request: Request) -> HttpResponseBase:
-        now = timezone.now()
-        told = snapshot(now, self.market_of(request))
-        return _revalidated(request, Response(told), status_tag(told, now))
+        market = self.market_of(request)
+        told = STATUS.tell(request.META.get("QUERY_STRING", ""), lambda: _look(market))
+        answer = HttpResponse(told.body, content_type=JSONRenderer.media_type)
+        return _revalidated(request, answer, told.tag)
+
+
+def _look(market: str | None) -> tuple[str, bytes]:
+    """The status as it is now: its entity tag, and its body."""
+    now = timezone.now()
+    told = snapshot(now, market)
+    return status_tag(told, now), JSONRenderer().render(told)
 
 
 class BadgeView(PublicOnLoopbackView):

@@ -76,18 +76,26 @@ def problem(
     retry_after: float | None = None,
 ) -> Response:
     """A problem+json answer; `retry_after` seconds are rounded up to whole ones in the header."""
-    headers = {}
-    if retry_after is not None:
-        headers["Retry-After"] = str(max(0, math.ceil(retry_after)))
-    return Problem(
-        problem_body(code, http_status, detail, extra), status=http_status, headers=headers
+    body = problem_body(code, http_status, detail, extra)
+    return Problem(body, status=http_status, headers=_retry_header(retry_after))
+
+
+def plain_problem(
+    code: str,
+    http_status: int,
+    detail: str,
+    extra: dict[str, Any] | None = None,
+    retry_after: float | None = None,
+) -> HttpResponse:
+    """The same for what fails outside of a DRF view."""
+    body = json.dumps(problem_body(code, http_status, detail, extra))
+    return HttpResponse(
+        body, status=http_status, content_type=CONTENT_TYPE, headers=_retry_header(retry_after)
     )
 
 
-def plain_problem(code: str, http_status: int, detail: str) -> HttpResponse:
-    """The same for what fails outside of a DRF view."""
-    body = json.dumps(problem_body(code, http_status, detail))
-    return HttpResponse(body, status=http_status, content_type=CONTENT_TYPE)
+def _retry_header(retry_after: float | None) -> dict[str, str]:
+    return {} if retry_after is None else {"Retry-After": str(max(0, math.ceil(retry_after)))}
 
 
 def problem_response(exc: Exception, context: dict[str, Any]) -> Response | None:

@@ -16,6 +16,7 @@ from watchdog_project.log_context import current_request_id, request_id
 
 HEADER = "X-Request-Id"
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,64}")
+ASKED_BY = "_asked_by"
 # Asked again and again by who is well; said only to who asks for every line.
 ROUTINE = {"lock-renew", "lock-verify"}
 
@@ -44,6 +45,11 @@ class RequestLog:
             request_id.reset(token)
 
 
+def tell_who(answer: HttpResponse, who: dict[str, str]) -> None:
+    """Say whose request was answered, where no view of REST framework answered it."""
+    setattr(answer, ASKED_BY, who)
+
+
 def _tell(request: HttpRequest, answer: HttpResponse, route: str, took: float) -> None:
     routine = answer.status_code < 400 and (request.method == "GET" or route in ROUTINE)
     level = logging.DEBUG if routine else logging.INFO
@@ -68,6 +74,9 @@ def _tell(request: HttpRequest, answer: HttpResponse, route: str, took: float) -
 
 def _who(answer: HttpResponse, route: str) -> dict[str, str]:
     """Key and run of a lease request, as far as it came to that; the nonce is nobody's business."""
+    known: dict[str, str] | None = getattr(answer, ASKED_BY, None)
+    if known is not None:
+        return known
     asked = getattr(answer, "renderer_context", {}).get("request")
     if asked is None:
         return {}

@@ -85,6 +85,8 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 # Where people reach this installation; messages link to it.
 WATCHDOG_URL = env.str("WATCHDOG_URL", default="").rstrip("/")
 
+# How long an answer of the status may be told again, in seconds; 0: never.
+WATCHDOG_STATUS_SECONDS = env.float("WATCHDOG_STATUS_SECONDS", default=1.0)
 WATCHDOG_PUBLIC_STATUS = env.bool("WATCHDOG_PUBLIC_STATUS", default=not PRODUCTION)
 
 # How long a process relies on a key it has seen, and so how late a revocation may take effect.
@@ -117,6 +119,8 @@ MIDDLEWARE = [
     "watchdog_project.request_log.RequestLog",
     "django.middleware.security.SecurityMiddleware",
     "watchdog_project.headers.BrowserHeaders",
+    # What follows is for people and their browsers.
+    "watchdog_project.short_ways.ShortWays",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

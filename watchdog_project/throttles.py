@@ -66,12 +66,20 @@ class KeyThrottle(BaseThrottle):
             if reports
             else settings.WATCHDOG_KEY_REQUESTS_PER_SECOND
         )
-        caller = f"{'reports' if reports else 'requests'} {prefix}"
-        self.seconds = BUDGETS.spend(caller, rate, rate * BURST_SECONDS)
+        self.seconds = _spend("reports" if reports else "requests", prefix, rate)
         return self.seconds == 0
 
     def wait(self) -> float:
         return self.seconds
+
+
+def has_budget(prefix: str) -> bool:
+    """Spend a request of this key's, where it has one left."""
+    return _spend("requests", prefix, settings.WATCHDOG_KEY_REQUESTS_PER_SECOND) == 0
+
+
+def _spend(what: str, prefix: str, rate: float) -> float:
+    return BUDGETS.spend(f"{what} {prefix}", rate, rate * BURST_SECONDS)
 
 
 def wait_after_wrong_key(address: str) -> float:
