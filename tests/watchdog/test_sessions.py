@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from identity.models import CanonicalInstrument
 from tests.watchdog.cast import NOW, a_held_lease, a_passing_market, a_sweep_finished
@@ -256,6 +257,38 @@ def test_an_operator_adds_a_day_in_the_admin(page_of: Callable[..., Client]) -> 
     assert done.status_code == 302
     assert SessionDay.objects.get(day=date(2028, 1, 3)).corrected_hours == "closed"
     assert LogEntry.objects.count() == 1
+
+
+def test_a_day_is_told_of_a_calendar_that_a_market_names_and_of_no_other(
+    page_of: Callable[..., Client],
+) -> None:
+    page = page_of("view_sessionday", "operate")
+    told = {"calendar_key": "MOON", "day": "2028-01-03", "corrected_hours": "closed", "reason": "x"}
+
+    refused = page.post(reverse("admin:watchdog_sessionday_add"), told)
+
+    assert "MOON is not one of the available choices" in refused.content.decode()
+    assert not SessionDay.objects.exists()
+
+
+def test_the_list_begins_today_and_can_be_narrowed_to_corrections(
+    page_of: Callable[..., Client],
+) -> None:
+    today = timezone.localdate()
+    for days, corrected in ((-2, ""), (0, ""), (2, "closed")):
+        SessionDay.objects.create(
+            calendar_key=EQUITY,
+            day=today + timedelta(days=days),
+            hours="00:00-16:00",
+            corrected_hours=corrected,
+        )
+    page = page_of("view_sessionday")
+    address = reverse("admin:watchdog_sessionday_changelist")
+
+    def listed(query: str) -> int:
+        return len(page.get(address + query).context["cl"].result_list)
+
+    assert [listed(""), listed("?days=all"), listed("?days=corrected")] == [2, 3, 1]
 
 
 def test_who_may_only_look_changes_no_session(page_of: Callable[..., Client]) -> None:

@@ -6,19 +6,59 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from watchdog_project.authentication import OPERATE
 from watchdog_project.market_hours import HoursRefused, format_hours, parse_hours
 from watchdog_project.models import SessionDay
-from watchdog_project.sessions import correct_day
+from watchdog_project.sessions import correct_day, written_until
+
+
+class Days(admin.SimpleListFilter):
+    """What lies ahead, unless something else is asked for."""
+
+    title = "days"
+    parameter_name = "days"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("all", "All"), ("corrected", "Corrected")]
+
+    def choices(self, changelist: Any) -> Any:
+        yield {
+            "selected": self.value() is None,
+            "query_string": changelist.get_query_string(remove=["days"]),
+            "display": "Today and later",
+        }
+        yield from list(super().choices(changelist))[1:]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[SessionDay]
+    ) -> QuerySet[SessionDay]:
+        if self.value() == "all":
+            return queryset
+        if self.value() == "corrected":
+            return queryset.exclude(corrected_hours="")
+        return queryset.filter(day__gte=timezone.localdate())
 
 
 class SessionDayForm(forms.ModelForm):  # type: ignore[type-arg]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "calendar_key" in self.fields:
+            keys = sorted(written_until())
+            self.fields["calendar_key"] = forms.ChoiceField(
+                choices=[(key, key) for key in keys],
+                widget=UnfoldAdminSelectWidget,
+                help_text="the calendars that the registry's markets name",
+            )
+        if "reason" in self.fields:
+            self.fields["reason"].widget.attrs["rows"] = 3
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         day = self.instance.day or cleaned.get("day")
@@ -39,10 +79,9 @@ class SessionDayForm(forms.ModelForm):  # type: ignore[type-arg]
 class SessionDayAdmin(ModelAdmin):
     form = SessionDayForm
     actions = None
-    list_display = ("day", "weekday", "calendar_key", "shown_hours", "source", "corrected_by")
-    list_filter = ("calendar_key",)
+    list_display = ("shown_day", "calendar_key", "shown_hours", "source", "corrected_by")
+    list_filter = (Days, "calendar_key")
     search_fields = ("calendar_key", "reason")
-    date_hierarchy = "day"
     ordering = ("day", "calendar_key")
     readonly_fields = ("hours", "written_at", "corrected_by", "corrected_at")
     fieldsets = (
@@ -79,9 +118,9 @@ class SessionDayAdmin(ModelAdmin):
         )
         obj.pk = row.pk
 
-    @display(description="Day")
-    def weekday(self, row: SessionDay) -> str:
-        return f"{row.day:%a}"
+    @display(description="Day", ordering="day")
+    def shown_day(self, row: SessionDay) -> str:
+        return f"{row.day:%a %Y-%m-%d}"
 
     @display(description="Open, Chicago time")
     def shown_hours(self, row: SessionDay) -> str:
