@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from watchdog_project.market_hours import (
     session_at,
 )
 from watchdog_project.models import SessionDay
+
+logger = logging.getLogger(__name__)
 
 AHEAD = timedelta(days=60)
 # A picture of the last day, and what is open since before the weekend, look back this far.
@@ -56,6 +59,11 @@ def write_sessions(now: datetime, hours_of: HoursOf | None = None) -> Written:
         try:
             hours = read(key, first, last)
         except calendars.UnknownCalendar:
+            written.unknown.append(key)
+            continue
+        except Exception:
+            # A library is at work here; one calendar of it costs no other.
+            logger.exception("The hours of %s could not be made.", key)
             written.unknown.append(key)
             continue
         SessionDay.objects.bulk_create(

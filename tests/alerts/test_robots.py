@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -11,12 +12,13 @@ from django.test.utils import CaptureQueriesContext
 from identity.models import LogFolder, RobotRun
 from identity.registry import seed_registry
 from tests.identity.cast import ago as before
-from tests.identity.cast import line, post
+from tests.identity.cast import line, post, stamp
 from tests.watchdog.cast import NOW, a_held_lease, a_passing_market, seconds_ago
 from watchdog_project.alerts.conditions import findings_of
 from watchdog_project.alerts.facts import Facts, Liveness
 from watchdog_project.alerts.gathering import gather_facts
 from watchdog_project.alerts.kinds import Kind
+from watchdog_project.alerts.models import Alert
 from watchdog_project.alerts.services import look, worst_open_alerts
 from watchdog_project.heartbeat import REAP, SWEEP
 from watchdog_project.market_hours import CHICAGO
@@ -118,6 +120,40 @@ def test_what_a_log_tells_becomes_a_finding_of_its_market(event: str, kind: Kind
     (finding,) = (one for one in findings_of(gather_facts(now)).values() if one.kind is kind)
 
     assert (finding.market, finding.since, finding.host) == ("ES", before(4), "trader-1")
+
+
+def test_a_connection_that_flaps_is_one_alert_and_its_recovery_closes_no_other_markets() -> None:
+    """ES and CL are executed by two runs; both are lost, ES flaps and recovers, CL stays lost."""
+    start = before(600)
+
+    def at(seconds: float) -> datetime:
+        return start + timedelta(seconds=seconds)
+
+    def says(event: str, run: str, seconds: float) -> dict[str, Any]:
+        return line(event, at=at(seconds), run=run, stream="__engine__", data={})
+
+    for market, run in (("ES", "run-es"), ("CL", "run-cl")):
+        names = {"canonical_instrument": market, "execution_instrument": f"M{market}"}
+        order = {**names, "stream": f"{market}1"}
+        post(line("ORDER_SUBMITTED", at=start, run=run, instrument=f"M{market}", data=order))
+    lines = [
+        says("CONNECTION_LOST", "run-es", 1),
+        says("CONNECTION_LOST", "run-cl", 1),
+        says("CONNECTION_RECOVERED", "run-es", 40),
+        says("CONNECTION_LOST", "run-es", 55),
+        says("CONNECTION_RECOVERED", "run-es", 70),
+    ]
+    seen = []
+    for seconds in range(0, 121, 5):
+        due = [one for one in lines if one["ts_utc"] <= stamp(at(seconds))]
+        post(*due, now=at(seconds))
+        lines = lines[len(due) :]
+        look(gather_facts(at(seconds)))
+        lost = Alert.objects.filter(kind=Kind.CONNECTION_LOST, resolved_at__isnull=True)
+        seen.append("".join(sorted(lost.values_list("market", flat=True))))
+
+    assert seen == [""] * 7 + ["CLES"] * 13 + ["CL"] * 5
+    assert Alert.objects.filter(kind=Kind.CONNECTION_LOST).count() == 2
 
 
 def test_the_session_of_each_market_goes_along() -> None:

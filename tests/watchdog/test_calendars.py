@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from watchdog_project import calendars
+from watchdog_project.calendar_names import CALENDAR_NAMES
 from watchdog_project.calendars import CRYPTO, ENERGY, EQUITY, FX, METALS, RATES
 from watchdog_project.market_hours import CHICAGO, Session, session_at
 
@@ -174,6 +175,19 @@ def test_crypto_is_not_called_closed_since_it_trades_around_the_clock() -> None:
 def test_a_calendar_that_nobody_has_is_said() -> None:
     with pytest.raises(calendars.UnknownCalendar, match="There is no calendar 'MOON'"):
         calendars.hours_of("MOON", FIRST, LAST)
+
+
+def test_the_names_that_the_admin_takes_are_those_of_the_library_but_for_what_it_cannot_make() -> (
+    None
+):
+    import pandas_market_calendars
+
+    broken = {"ASEX", "XBEL", "XBSE", "XCYS", "XSGO"}
+    assert set(pandas_market_calendars.get_calendar_names()) - CALENDAR_NAMES == broken
+    assert set(GROUPS) <= CALENDAR_NAMES
+    for name in broken:
+        with pytest.raises((NotImplementedError, AttributeError)):
+            calendars.hours_of(name, FIRST, FIRST)
 
 
 def test_a_calendar_with_a_break_in_the_middle_of_its_session_keeps_it() -> None:

@@ -158,12 +158,15 @@ def test_sessions_are_written_once_a_day_and_at_once_for_a_new_calendar() -> Non
     assert sessions_are_due(TUESDAY + timedelta(minutes=1))
 
 
-def test_a_calendar_that_nobody_has_costs_only_its_own_markets() -> None:
+@pytest.mark.parametrize("failure", [UnknownCalendar, NotImplementedError])
+def test_a_calendar_that_nobody_has_or_can_make_costs_only_its_own_markets(
+    failure: type[Exception],
+) -> None:
     CanonicalInstrument.objects.filter(symbol="ES").update(calendar_key="MOON")
 
     def hours_of(key: str, first: date, last: date) -> dict[date, str]:
         if key == "MOON":
-            raise UnknownCalendar(key)
+            raise failure(key)
         return usual(key, first, last)
 
     written = write_sessions(TUESDAY, hours_of)
@@ -289,6 +292,22 @@ def test_the_list_begins_today_and_can_be_narrowed_to_corrections(
         return len(page.get(address + query).context["cl"].result_list)
 
     assert [listed(""), listed("?days=all"), listed("?days=corrected")] == [2, 3, 1]
+
+
+def test_a_calendar_that_nobody_has_is_refused_where_it_is_entered(
+    page_of: Callable[..., Client],
+) -> None:
+    page = page_of("view_canonicalinstrument", "change_canonicalinstrument")
+    market = CanonicalInstrument.objects.get(symbol="ES")
+    address = reverse("admin:identity_canonicalinstrument_change", args=[market.pk])
+    told = {"name": "E-mini", "exchange": "CME", "lease_ttl": "15"}
+
+    refused = page.post(address, told | {"calendar_key": "CME Globex Equities"})
+    assert "There is no calendar &#x27;CME Globex Equities&#x27;" in refused.content.decode()
+    for key in ("CME_Equity", ""):
+        assert page.post(address, told | {"calendar_key": key}).status_code == 302
+        market.refresh_from_db()
+        assert market.calendar_key == key
 
 
 def test_who_may_only_look_changes_no_session(page_of: Callable[..., Client]) -> None:
