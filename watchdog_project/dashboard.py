@@ -158,7 +158,7 @@ def _with_strips(rows: Sequence[MarketRow], now: datetime) -> list[tuple[MarketR
     """Each row with its last 24 hours; the picture moves on once a minute, not at every look."""
     until = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     window = Window(until - timedelta(days=1), until)
-    strips = identity_strips(window.since, now)
+    strips = identity_strips([(row.market, row.scope) for row in rows], window.since, now)
     return [(row, draw_strip(strips.get((row.market, row.scope), ()), window)) for row in rows]
 
 

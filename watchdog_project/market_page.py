@@ -127,7 +127,8 @@ def _executor(market: str, scope: str, row: MarketRow | None) -> dict[str, Any]:
 
 
 def _times(market: str, scope: str, window: Window) -> dict[str, Any]:
-    segments = identity_strips(window.since, window.until, (market, scope)).get((market, scope), [])
+    here = (market, scope)
+    segments = identity_strips([here], window.since, window.until).get(here, [])
     history = lock_history(market, scope, window.since)
     lines = sorted(
         [*map(_tenure_line, history.tenures), *map(_event_line, history.events)],

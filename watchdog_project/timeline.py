@@ -5,7 +5,7 @@ A few queries for all markets, however many there are; the painting itself is pu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -47,21 +47,22 @@ class LockHistory:
 
 
 def identity_strips(
-    since: datetime, now: datetime, market: Market | None = None
+    markets: Collection[Market], since: datetime, now: datetime
 ) -> Mapping[Market, list[Segment]]:
-    """How each market stood between `since` and `now`, oldest first; one query for all of them.
+    """How each of `markets` stood between `since` and `now`, oldest first; one query for all.
 
     A time that no sweep looked at, after the first one, was STALE. Violations count from their own
     times, which a sweep sees up to a minute late; those of old logs and those accepted count as the
     sweeps saw them.
     """
-    spans = StatusSpan.objects.filter(seen_at__gte=since)
-    violations = Violation.objects.filter(historical=False, accepted_by="").filter(
-        Q(ended_at__isnull=True) | Q(ended_at__gte=since)
+    wanted, names = set(markets), {market for market, _ in markets}
+    spans = StatusSpan.objects.filter(market__in=names, seen_at__gte=since)
+    violations = Violation.objects.filter(
+        Q(ended_at__isnull=True) | Q(ended_at__gte=since),
+        market__in=names,
+        historical=False,
+        accepted_by="",
     )
-    if market is not None:
-        spans = spans.filter(market=market[0], scope=market[1])
-        violations = violations.filter(market=market[0], scope=market[1])
     found = spans.annotate(kind=Value(SPAN)).values_list(
         "kind", "market", "scope", "status", "began_at", "seen_at"
     )
@@ -76,7 +77,7 @@ def identity_strips(
         one: clipped(
             over(unbroken(painted[SPAN].get(one, ()), now), painted[RED].get(one, ())), since, now
         )
-        for one in {*painted[SPAN], *painted[RED]}
+        for one in wanted & {*painted[SPAN], *painted[RED]}
     }
 
 

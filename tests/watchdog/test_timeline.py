@@ -48,7 +48,7 @@ def told(segments: list[Segment]) -> list[tuple[str, float, float]]:
 
 
 def strip(market: str = "ES") -> list[tuple[str, float, float]]:
-    return told(identity_strips(DAY.since, NOW).get((market, ""), []))
+    return told(identity_strips([(market, "")], DAY.since, NOW).get((market, ""), []))
 
 
 @pytest.mark.django_db
@@ -134,11 +134,12 @@ def test_what_began_before_the_window_is_cut_at_its_edge() -> None:
 
 @pytest.mark.django_db
 def test_strips_of_many_markets_cost_one_query() -> None:
-    for number in range(30):
-        span("OK", 600, 1, f"M{number:02}")
+    markets = [(f"M{number:02}", "") for number in range(30)]
+    for market, _ in markets:
+        span("OK", 600, 1, market)
 
     with CaptureQueriesContext(connection) as queries:
-        assert len(identity_strips(DAY.since, NOW)) == 30
+        assert len(identity_strips(markets, DAY.since, NOW)) == 30
 
     assert len(queries) == 1
 
