@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,13 @@ def _the_authority_is_known(request: pytest.FixtureRequest) -> None:
         from locks.execution import begin_epoch
 
         begin_epoch()
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Budgets are kept by the process, which all tests share."""
+    if (throttles := sys.modules.get("watchdog_project.throttles")) is not None:
+        monkeypatch.setattr(throttles, "BUDGETS", throttles.Budgets())
 
 
 @pytest.fixture

@@ -16,10 +16,14 @@ def current_request_id() -> str:
 
 
 class NoTraceOfRefusals(logging.Filter):
-    """Who was refused, and where, is a line; how Django came to refuse him is nobody's fault."""
+    """Who was refused, and where, is a line; how Django came to refuse him is nobody's fault.
+
+    Whoever reaches the port could fill the log with tracebacks otherwise.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.ERROR:
+        refused = record.name == "django.request" and record.levelno < logging.ERROR
+        if refused or record.name.startswith("django.security"):
             record.exc_info = record.exc_text = None
         return True
 

@@ -320,7 +320,7 @@ LOGGING = {
         "console": {
             "class": "logging.StreamHandler",
             "formatter": WATCHDOG_LOG_FORMAT,
-            "filters": ["context"],
+            "filters": ["context", "refusals"],
         }
     },
     "loggers": {
@@ -330,7 +330,6 @@ LOGGING = {
         for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat", "axes", "apprise")
     }
     | {
-        "django.request": {"filters": ["refusals"]},
         "watchdog_project.request_log": {
             "level": "INFO" if WATCHDOG_LOG_FORMAT == "json" else "WARNING"
         },

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from canonical_guard.errors import CanonicalMarketAlreadyActive
 from canonical_guard.hostlock import HostLock
+from canonical_guard.overview import overview
 from canonical_guard.record import FoundRecord
 from tests.guard.hostlocks import EVERYWHERE, RECORD, lock_file, nothing_stale, taken
 
@@ -83,6 +84,31 @@ def test_no_bytes_in_a_young_record_open_the_market(
     leave(root, content, age=10)
     with pytest.raises(CanonicalMarketAlreadyActive):
         HostLock(root, "ES").take(RECORD, nothing_stale)
+
+
+@given(
+    fields=st.dictionaries(
+        st.sampled_from(["run_id", "protocol", "scope", "host", "fencing_token", "acquired_at_utc"])
+        | st.text(max_size=5),
+        st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.lists(st.none()),
+    ),
+    age=st.integers(-1000, 1000),
+)
+def test_whatever_a_record_says_the_market_is_had_or_refused_and_the_overview_tells_of_it(
+    tmp_path_factory: pytest.TempPathFactory, fields: dict[str, object], age: int
+) -> None:
+    root = tmp_path_factory.mktemp("root")
+    leave(root, json.dumps(fields).encode(), age=age)
+    (row,) = overview(root)
+    assert json.dumps(row)
+    lock = HostLock(root, "ES")
+    if row["state"] == "LEGACY_ACTIVE":
+        with pytest.raises(CanonicalMarketAlreadyActive):
+            lock.take(RECORD, nothing_stale)
+    else:
+        assert row["state"] in ("STALE", "LEGACY_STALE")
+        lock.take(RECORD, lambda found, path: None)
+        lock.release()
 
 
 def test_after_a_refusal_by_an_old_record_the_lock_is_free_again(root: Path) -> None:

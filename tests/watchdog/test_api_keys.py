@@ -59,7 +59,9 @@ def test_an_unknown_role_is_refused_and_the_roles_are_named() -> None:
     assert not ApiKey.objects.exists()
 
 
-@pytest.mark.parametrize("name", ["", "   ", "a\nb", "x" * 129, "nul\x00"])
+@pytest.mark.parametrize(
+    "name", ["", "   ", "a\nb", "x" * 129, "nul\x00", "\u202eksed", "a\u2028b", "a\u200bb"]
+)
 def test_a_name_that_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(CommandError, match="1 to 128 printable characters"):
         call_command("api_key", "create", name)

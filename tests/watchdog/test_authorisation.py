@@ -15,7 +15,6 @@ from rest_framework.views import APIView
 
 from tests.watchdog.conftest import ClientOf, user_called
 from tests.watchdog.test_admin_matrix import session_of
-from watchdog_project import throttles
 from watchdog_project.api_keys import create_api_key
 
 pytestmark = pytest.mark.django_db
@@ -63,11 +62,6 @@ RANK = ["reader", "robot", "operator"]
 @pytest.fixture(autouse=True)
 def nothing_is_public(settings: Settings) -> None:
     settings.WATCHDOG_PUBLIC_STATUS = False
-
-
-@pytest.fixture(autouse=True)
-def nobody_tried_wrong_keys_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttles, "BUDGETS", throttles.Budgets())
 
 
 def call(client: Client, method: str, address: str) -> int:
