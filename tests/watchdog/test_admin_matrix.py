@@ -59,6 +59,11 @@ ACTS = {
     "identity_violation_accept": "operator",
     "identity_violation_mend": "operator",
     "identity_watchedmarket_forget": "operator",
+    "watchdog_alert_acknowledge": "operator",
+    "watchdog_alert_snooze": "operator",
+    "watchdog_channel_test": "operator",
+    "watchdog_delivery_retry": "operator",
+    "watchdog_maintenancewindow_end": "operator",
     "watchdog_apikey_rotate": "administrator",
     "watchdog_apikey_revoke": "administrator",
 }
@@ -72,14 +77,17 @@ NOT_ASKED = {
 LOOK = {"auth_user": "administrator", "auth_group": "administrator"} | dict.fromkeys(
     ("axes_accesslog", "axes_accessattempt"), "administrator"
 )
-# What can be made, changed or removed at all, and but for the days of trading only by an
-# administrator. The first market and product of the registry are under a lease here.
+# What can be made, changed or removed at all: by an administrator, unless EDITORS says otherwise.
+# The first market and product of the registry are under a lease here.
 EDITED = {
     "identity_canonicalinstrument": {"add", "change"},
     "identity_executioninstrument": {"add", "change"},
     "identity_logfolder": {"add", "change", "delete"},
     "watchdog_apikey": {"add"},
     "watchdog_sessionday": {"add", "change"},
+    "watchdog_alertrule": {"change"},
+    "watchdog_channel": {"add", "change", "delete"},
+    "watchdog_maintenancewindow": {"add"},
     "auth_user": {"add", "change", "delete"},
     "auth_group": {"add", "change", "delete"},
     "axes_accessattempt": {"delete"},
@@ -89,7 +97,7 @@ EDITED = {
     "django_celery_beat_clockedschedule": {"add", "change", "delete"},
     "django_celery_beat_solarschedule": {"add", "change", "delete"},
 }
-EDITORS = {"watchdog_sessionday": "operator"}
+EDITORS = {"watchdog_sessionday": "operator", "watchdog_maintenancewindow": "operator"}
 # Acts on rows chosen in a list, by whoever may change (or remove) them.
 LISTED = {
     "django_celery_beat_periodictask": {

@@ -19,6 +19,7 @@ from identity.models import CanonicalInstrument, Violation, WatchedMarket
 from locks.models import KillSwitch, LockEvent, LockRecord
 from tests.watchdog import console_rows
 from tests.watchdog.test_admin_matrix import ACTS, RANK
+from watchdog_project.alerts.models import Alert, Delivery, MaintenanceWindow
 from watchdog_project.api_keys import create_api_key
 from watchdog_project.models import ApiKey, AuditEntry, SessionDay
 
@@ -64,6 +65,17 @@ def audit_entry(action: str) -> Row:
 def history() -> Row:
     entry = LogEntry.objects.latest("pk")
     return entry.user.get_username(), entry.action_time, entry.get_change_message()
+
+
+def noted() -> Row:
+    """Of an act that changes no row of evidence: the history alone tells of it."""
+    who, when, message = history()
+    return who, when, message.rpartition(": ")[2]
+
+
+def alert() -> Row:
+    step = Alert.objects.get().steps.latest("id")
+    return step.by, step.at, step.reason
 
 
 def violation(which: str) -> Row:
@@ -133,6 +145,26 @@ TABLE: dict[str, tuple[Callable[[Doors], None], Callable[[], Row], str]] = {
         watched,
         "dora",
     ),
+    "watchdog_alert_acknowledge": (
+        lambda d: d.admin(f"watchdog/alert/{pk(Alert)}/acknowledge/"),
+        alert,
+        "dora",
+    ),
+    "watchdog_alert_snooze": (
+        lambda d: d.admin(f"watchdog/alert/{pk(Alert)}/snooze/", minutes="60"),
+        alert,
+        "dora",
+    ),
+    "watchdog_delivery_retry": (
+        lambda d: d.admin(f"watchdog/delivery/{pk(Delivery)}/retry/"),
+        noted,
+        "dora",
+    ),
+    "watchdog_maintenancewindow_end": (
+        lambda d: d.admin(f"watchdog/maintenancewindow/{pk(MaintenanceWindow)}/end/"),
+        noted,
+        "dora",
+    ),
     "watchdog_apikey_rotate": (
         lambda d: d.admin(f"watchdog/apikey/{_old_key()}/rotate/", grace_hours=1),
         lambda: audit_entry("API_KEY_ROTATED"),
@@ -151,6 +183,19 @@ TABLE: dict[str, tuple[Callable[[Doors], None], Callable[[], Row], str]] = {
     "api kill-switch": (
         lambda d: d.api("kill-switch", engaged=True),
         lambda: lock_event("by"),
+        "program",
+    ),
+    "api alerts/acknowledge": (
+        lambda d: d.api(f"alerts/{pk(Alert)}/acknowledge"),
+        alert,
+        "program",
+    ),
+    "api alerts/snooze": (
+        lambda d: d.api(
+            f"alerts/{pk(Alert)}/snooze",
+            until=(datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+        ),
+        alert,
         "program",
     ),
     "command kill_switch": (
@@ -205,7 +250,10 @@ EDITS: dict[str, Callable[[Doors], None]] = {
     ),
 }
 # Acts of the admin that need no reason: who does them changes his own password, or a person's.
-WITHOUT_A_REASON = {"auth_user_password_change"}
+WITHOUT_A_REASON = {
+    "auth_user_password_change",
+    "watchdog_channel_test",  # changes nothing, and who gets the message sees it
+}
 
 
 def _ahead() -> str:

@@ -55,7 +55,7 @@ class Command(BaseCommand):
         url = sys.stdin.readline().strip() if url == "-" else url
         with transaction.atomic():
             channel = add_channel(name, url, now, least_severity)
-            record_act("channel.add", channel.name, at_the_command_line(), now)
+            record_act("CHANNEL_ADDED", channel.name, at_the_command_line(), now)
         self.stdout.write(
             f"Channel {channel.name!r} ({channel.service}) hears of {least_severity} and worse. "
             f"Try it: manage.py channel test {channel.name}"
