@@ -22,13 +22,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PLAN: list[tuple[str, list[int], list[int]]] = [
     ("parse", [20_000], [4_000]),
     ("executemany", [20_000], [4_000]),
+    ("copy", [20_000], [4_000]),
     ("bulk_create", [20_000], [4_000]),
     ("ingest", [20_000], [4_000]),
     ("memory", [10, 200], [2, 10]),
+    ("post", [20], [3]),
     ("sweep", [100, 1_000, 10_000], [100, 1_000]),
     ("prune", [200_000], [20_000]),
     ("latency", [10], [3]),
 ]
+# Which database a peer is for, where not for both.
+PEER_ON = {"executemany": "sqlite", "copy": "postgres"}
 
 
 def main() -> None:
@@ -64,6 +68,8 @@ def _measure_on(database: str, folder: Path, options: argparse.Namespace) -> dic
         found: dict[str, Any] = {}
         for name, whole, quick in PLAN:
             if options.only and name not in options.only:
+                continue
+            if PEER_ON.get(name, database) != database:
                 continue
             for amount in quick if options.quick else whole:
                 home = folder / f"{database}-{name}-{amount}"
@@ -101,13 +107,12 @@ def _in_a_child(name: str, amount: int, home: Path, url: str) -> dict[str, float
 
 def _compare(found: dict[str, Any]) -> None:
     for database, figures in found.items():
-        rates = {
-            name.split()[0]: told.get("lines per CPU-second") for name, told in figures.items()
-        }
-        ours = rates.get("ingest")
-        for peer in ("parse", "executemany", "bulk_create"):
-            if ours and rates.get(peer):
-                print(f"{database}: ours is {ours / rates[peer]:.2f} times {peer}")
+        for unit in ("lines per CPU-second", "lines per second"):
+            rates = {name.split()[0]: told[unit] for name, told in figures.items() if unit in told}
+            ours = rates.get("ingest")
+            for peer in ("parse", "executemany", "copy", "bulk_create"):
+                if ours and peer in rates:
+                    print(f"{database}, {unit}: ours is {ours / rates[peer]:.2f} times {peer}")
 
 
 if __name__ == "__main__":

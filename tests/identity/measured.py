@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import http.client
 import json
 import random
 import resource
@@ -137,6 +138,44 @@ def executemany(count: int, home: Path) -> Figures:
             connection.execute("COMMIT")
 
     return rated(count, work)
+
+
+def copy(count: int, home: Path) -> Figures:
+    """Peer on PostgreSQL: the same parsing, copied into one table like the one of `executemany`."""
+    from django.db import connection, transaction
+
+    prepare()
+    lines = list(robot_lines(count))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE peer (id bigserial PRIMARY KEY, at timestamptz, event text, run text,"
+            " instrument text, stream text, data jsonb, source bigint, start bigint,"
+            " UNIQUE (source, start));"
+            "CREATE INDEX peer_by_event ON peer (event, at);"
+            "CREATE INDEX peer_by_run ON peer (run, at)"
+        )
+
+    def work() -> None:
+        for start in range(0, count, BATCH):
+            rows = [Parsed.of(line) for line in lines[start : start + BATCH]]
+            with (
+                transaction.atomic(),
+                connection.cursor() as cursor,
+                cursor.copy(
+                    "COPY peer (at, event, run, instrument, stream, data, source, start) FROM STDIN"
+                ) as rows_in,
+            ):
+                for number, one in enumerate(rows):
+                    rows_in.write_row(
+                        (one.ts_utc, one.event, one.run_id, one.instrument, one.stream,
+                         one.text.decode(), 1, start + number)
+                    )  # fmt: skip
+
+    try:
+        return rated(count, work)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE peer")
 
 
 def bulk_create(count: int, home: Path) -> Figures:
@@ -359,6 +398,37 @@ def latency(times: int, home: Path) -> Figures:
     return {"s from a line at most": max(by_file), "s from a POST at most": max(by_post)}
 
 
+def post(times: int, home: Path) -> Figures:
+    """Ours: bodies of 1,000 lines over one connection to one web process."""
+    from tests.server import Server, Template
+
+    (home / "template").mkdir()
+    server = Server(Template(home / "template"), home / "server")
+    server.start()
+    lines = list(robot_lines(1_000 * (times + 1)))
+    bodies = [b"\n".join(lines[at : at + 1_000]) for at in range(0, len(lines), 1_000)]
+    headers = {
+        "Authorization": f"Api-Key {server.keys['robot']}",
+        "Content-Type": "application/x-ndjson",
+    }
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+
+    def send(body: bytes) -> float:
+        start = time.perf_counter()
+        connection.request("POST", "/api/events", body, headers)
+        answer = json.loads(connection.getresponse().read())
+        assert answer["accepted"] == 1_000, answer
+        return time.perf_counter() - start
+
+    try:
+        send(bodies[0])
+        took = sorted(send(body) for body in bodies[1:])
+    finally:
+        connection.close()
+        server.stop()
+    return {"lines per second": 1_000 * times / sum(took), "ms each": took[len(took) // 2] * 1e3}
+
+
 def prepare() -> None:
     """An empty, seeded database."""
     from django.core.management import call_command
@@ -378,7 +448,18 @@ def peak() -> float:
 
 PARTS: dict[str, Callable[[int, Path], Figures]] = {
     part.__name__: part
-    for part in (parse, executemany, bulk_create, ingest, memory, sweep, prune, latency)
+    for part in (
+        parse,
+        executemany,
+        copy,
+        bulk_create,
+        ingest,
+        memory,
+        post,
+        sweep,
+        prune,
+        latency,
+    )
 }
 
 if __name__ == "__main__":
