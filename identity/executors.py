@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from identity.admission import Markets
+from identity.bulk import update_rows
 from identity.facts import TenureFact, TenureFacts
 from identity.invariants import (
     DUPLICATE_EXECUTOR,
@@ -24,6 +25,9 @@ from identity.models import Claim, RobotRun, Violation, ViolationEnd
 from identity.watching import Pair
 
 PAIRS_A_QUERY = 250
+# A fleet gone mad: its market is red all the same, and whoever comes later waits for the next look.
+MAX_OPENED = 20
+MAX_PARTIES = 20
 
 Found = dict[tuple[Pair, str], tuple[Finding, list[Claimant]]]
 
@@ -134,44 +138,54 @@ def _claimants(
 
 def _open(standing: Sequence[Violation], found: Found, now: datetime) -> set[Pair]:
     known = {((row.market, row.scope), row.subject): row for row in standing}
-    opened: list[Violation] = []
+    opened: dict[Pair, list[Violation]] = defaultdict(list)
+    seen_again: list[Violation] = []
     for (pair, subject), (finding, live) in found.items():
         seen_at = min(now, max(one.run.last_seen_at for one in live))
         row = known.get((pair, subject))
         if row is not None:
             # Looking again at the same two is not another breach.
-            Violation.objects.filter(pk=row.pk, ended_at__isnull=True).update(
-                last_seen_at=max(row.last_seen_at, seen_at), message=finding.message
-            )
-            continue
-        newcomer = next(one.run for one in live if one.run.run_id == subject)
-        opened.append(
-            Violation(
-                market=pair[0],
-                scope=pair[1],
-                code=finding.code,
-                subject=subject,
-                message=finding.message,
-                run_id=subject,
-                log=newcomer.log,
-                host=newcomer.host,
-                runs={one.run.run_id: seen_at.isoformat() for one in live},
-                sample={
-                    one.run.run_id: {
-                        "host": one.run.host,
-                        "execution_instrument": one.execution_instrument,
-                        "since": one.since.isoformat(),
-                        "last_seen_at": one.run.last_seen_at.isoformat(),
-                        "by": "lease" if one.run.guard else "log",
-                    }
-                    for one in live
-                },
-                opened_at=now,
-                last_seen_at=seen_at,
-            )
-        )
-    Violation.objects.bulk_create(opened)
-    return {(row.market, row.scope) for row in opened}
+            row.last_seen_at = max(row.last_seen_at, seen_at)
+            row.message = finding.message
+            seen_again.append(row)
+        elif len(opened[pair]) < MAX_OPENED:
+            opened[pair].append(_opened(pair, finding, live, seen_at, now))
+    update_rows(seen_again, ["last_seen_at", "message"])
+    Violation.objects.bulk_create(row for rows in opened.values() for row in rows)
+    return {pair for pair, rows in opened.items() if rows}
+
+
+def _opened(
+    pair: Pair, finding: Finding, live: Sequence[Claimant], seen_at: datetime, now: datetime
+) -> Violation:
+    newcomer = next(one for one in live if one.run.run_id == finding.subject)
+    others = sorted(
+        (one for one in live if one is not newcomer), key=lambda one: one.run.last_seen_at
+    )
+    parties = [newcomer, *others[-MAX_PARTIES:]]
+    return Violation(
+        market=pair[0],
+        scope=pair[1],
+        code=finding.code,
+        subject=finding.subject,
+        message=finding.message,
+        run_id=finding.subject,
+        log=newcomer.run.log,
+        host=newcomer.run.host,
+        runs={one.run.run_id: seen_at.isoformat() for one in parties},
+        sample={
+            one.run.run_id: {
+                "host": one.run.host,
+                "execution_instrument": one.execution_instrument,
+                "since": one.since.isoformat(),
+                "last_seen_at": one.run.last_seen_at.isoformat(),
+                "by": "lease" if one.run.guard else "log",
+            }
+            for one in parties
+        },
+        opened_at=now,
+        last_seen_at=seen_at,
+    )
 
 
 def _mend(

@@ -42,7 +42,7 @@ from identity.sources import (
 )
 
 # Large enough to share what each transaction costs; on SQLite nobody else writes meanwhile.
-LINES_A_BATCH = {"sqlite": 1000, "postgresql": 3000}
+LINES_A_BATCH = {"sqlite": 500, "postgresql": 3000}
 TRUNCATED = "TRUNCATED"
 
 
