@@ -15,7 +15,7 @@ from identity.bulk import update_rows
 from identity.invariants import STREAM_ID_NOT_CANONICAL
 from identity.liveness import RunFact
 from identity.models import Claim, RobotRun, Stream
-from identity.troubles import SIGNALS, hear
+from identity.troubles import SIGNALS, hear, start_over
 from identity.vocabulary import ENGINE_START, ENGINE_STOP
 from identity.watching import Pair, Sighting, watch_markets
 
@@ -115,7 +115,7 @@ def _update_run(run: RobotRun, events: Sequence[Admitted], place: Place) -> None
             run.account = event.account or run.account
         if event.event_type == ENGINE_START:
             run.started_at = max(run.started_at or one.at, one.at)
-            run.troubles = {}
+            start_over(run.troubles, one.at)
         elif event.event_type == ENGINE_STOP:
             run.stopped_at = max(run.stopped_at or one.at, one.at)
         # Lines that name no run may come from several: whose trouble it is nobody knows.

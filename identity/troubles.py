@@ -86,6 +86,17 @@ def hear(kept: Kept, event_type: str, market: str, at: datetime, *, historical: 
         kept[key] = _written(_ended(read(kept, key), signal, at))
 
 
+def start_over(kept: Kept, at: datetime) -> None:
+    """The run started anew: what it said of its troubles before is over, what it said since is not.
+
+    The line that says so may come after lines that were written later.
+    """
+    for key in list(kept):
+        episode = read(kept, key)
+        if episode is None or episode.seen_at <= at:
+            del kept[key]
+
+
 def since(kept: Kept, trouble: Trouble, market: str, now: datetime) -> datetime | None:
     """Since when the run has this trouble in `market`, or None where it has not.
 

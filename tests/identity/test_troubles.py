@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity.troubles import Kept, Trouble, hear, since
+from identity.troubles import Kept, Trouble, hear, since, start_over
 from tests.identity.cast import NOW, ago
 
 LOST, SUSTAINED = "CONNECTION_LOST", "CONNECTION_LOST_SUSTAINED"
@@ -124,6 +124,15 @@ def test_what_is_old_when_it_is_read_begins_nothing_but_may_end_something() -> N
     kept = told((LOST, 1200))
     hear(kept, RECOVERED, "", ago(1000), historical=True)
     assert lost_since(kept) is None
+
+
+def test_a_start_ends_what_was_before_it_and_not_what_was_read_before_it() -> None:
+    kept = told((STALLED, 300), (SUSTAINED, 5))
+
+    start_over(kept, ago(20))
+
+    assert stalled_since(kept) is None
+    assert lost_since(kept) == ago(5)
 
 
 def test_other_events_are_not_kept() -> None:
