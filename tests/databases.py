@@ -21,6 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos-minutes", type=float, default=0.0, help="let the storm of tests/chaos last longer"
     )
+    parser.addoption(
+        "--alert-histories", type=int, default=0, help="how many random histories of alerts to make"
+    )
     parser.addoption("--chaos-seed", type=int, default=0, help="repeat a storm's choice of faults")
 
 

@@ -15,8 +15,8 @@ from identity.registry import seed_registry
 from locks.errors import LockRefused
 from locks.kill_switch import set_kill_switch
 from locks.models import KillSwitch, LockEvent, LockRecord, Tenure
-from locks.services import reap_expired, renew_lease, revoke_lease
-from tests.locks.cast import ES, Robot
+from locks.services import reap_expired, release_lease, renew_lease, revoke_lease
+from tests.locks.cast import ES, Robot, pass_time
 from tests.watchdog.cast import NOW as THEN
 from tests.watchdog.cast import a_held_lease, a_passing_market, a_violation
 from watchdog_project.alerts import gathering
@@ -180,3 +180,28 @@ def test_the_number_of_queries_does_not_grow_with_the_markets() -> None:
         a_held_lease(f"M{n}")
 
     assert asked() == few <= 16
+
+
+def test_a_robot_that_crashes_with_its_guard_again_and_again_is_never_an_emergency() -> None:
+    """Each start asks for the lease of the dead run before it, and dies as well."""
+    runs = [Robot(f"start-{n}", host="trader-1", pid=5000 + n) for n in range(12)]
+    held = 0
+    for run in runs:
+        try:
+            grant = run.acquire()
+        except LockRefused:
+            pass
+        else:
+            held += 1
+            renew_lease(run.holding(grant))
+        assert "DUPLICATE_EXECUTOR_BLOCKED" not in kinds()
+        pass_time(4)
+
+    assert 1 < held < len(runs)
+
+
+def test_a_robot_that_crashes_under_its_keeper_is_no_alert_at_all() -> None:
+    for n in range(6):
+        run = Robot(f"start-{n}", host="trader-1", pid=5000 + n)
+        release_lease(run.holding(run.acquire()), crashed=True)
+        assert kinds() == set()

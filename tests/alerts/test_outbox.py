@@ -38,6 +38,13 @@ def something_is_wrong(market: str = "ES", code: str = "STALE_FENCING_TOKEN", **
     look(facts(breaches=[breach(market, code)], **more))
 
 
+def deliver_apart() -> None:
+    try:
+        deliver_due(at(0))
+    finally:
+        connection.close()
+
+
 def delivery() -> Delivery:
     return Delivery.objects.get()
 
@@ -193,7 +200,7 @@ def test_a_channel_that_hangs_delays_no_other(
     receiver.gate = threading.Event()
     something_is_wrong()
     write_messages(NOW)
-    sending = threading.Thread(target=deliver_due, args=(at(0),))
+    sending = threading.Thread(target=deliver_apart)
     sending.start()
     try:
         for _ in range(200):
@@ -212,7 +219,7 @@ def test_while_one_worker_sends_no_other_does(channel: Channel, receiver: Receiv
     receiver.gate = threading.Event()
     something_is_wrong()
     write_messages(NOW)
-    sending = threading.Thread(target=deliver_due, args=(at(0),))
+    sending = threading.Thread(target=deliver_apart)
     sending.start()
     try:
         for _ in range(200):

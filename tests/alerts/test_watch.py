@@ -70,12 +70,12 @@ def test_what_goes_wrong_between_two_looks_is_seen_by_the_second(channel: Channe
     assert Delivery.objects.get().title == "WARNING KILL_SWITCH_ENGAGED ES"
 
 
-def test_a_broker_that_is_gone_costs_no_message(channel: Channel) -> None:
+def test_a_sender_that_cannot_be_found_costs_no_message(channel: Channel) -> None:
     set_kill_switch("ES", engaged=True, reason="drill", by="ann")
     now = timezone.now()
 
     def gone() -> None:
-        raise OSError("no broker")
+        raise OSError("no thread")
 
     look_once(now, gone)
     assert look_once(now + timedelta(seconds=3), gone) == 1
@@ -101,6 +101,17 @@ def test_the_tasks_look_and_deliver_and_leave_a_sign_of_life(
         assert heartbeat.interval == 5
         assert heartbeat.finished_at is not None
         assert heartbeat.error == ""
+
+
+def test_a_look_that_writes_messages_has_them_sent_at_once(
+    channel: Channel, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "WATCH_FOR", 0.0)
+    look(facts(timezone.now(), breaches=[breach(code="STALE_FENCING_TOKEN")]))
+
+    tasks.watch_alerts.apply().get()
+
+    assert len(receiver.got) == 1
 
 
 def test_a_look_that_fails_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:

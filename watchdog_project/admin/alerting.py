@@ -186,7 +186,7 @@ class WindowForm(forms.ModelForm):  # type: ignore[type-arg]
     starts = WallClock(
         label="Starts at", help_text="By the clock of the time zone above, as 2026-03-07 16:00."
     )
-    ends = WallClock(label="Ends at")
+    ends = WallClock(label="Ends at", help_text="By the same clock, 30 days later at most.")
 
     def clean_market(self) -> str:
         market = str(self.cleaned_data["market"]).strip().upper()

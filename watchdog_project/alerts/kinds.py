@@ -97,7 +97,7 @@ WHAT_TO_DO: dict[Kind, str] = {
     Kind.STALE_TOKEN_USED: "Stop that run now and reconcile its orders: somebody else may hold "
     "the market.",
     Kind.RESTART_WAITING: "Nothing, unless it lasts: it gets the market when the old lease ends.",
-    Kind.IDENTITY_VIOLATION: "`manage.py explain` shows the evidence and what mends it.",
+    Kind.IDENTITY_VIOLATION: "manage.py explain MARKET shows the evidence and what mends it.",
     Kind.IDENTITY_STALE: "See whether the robot is alive, and whether its log is read.",
     Kind.LOCK_STALE: "See to open positions: the robot is gone or hangs, and nobody executes the "
     "market.",

@@ -23,7 +23,7 @@ def watch(
     """Look once a second for `seconds`, and once at least; returns how many messages were written.
 
     One task looks several times, since a message through the broker costs more than a look. Where
-    messages were written, `deliver` asks for somebody to send them; it may fail: they wait.
+    messages were written, `deliver` has somebody send them; it may fail: they wait.
     """
     written = 0
     over = clock() + timedelta(seconds=seconds)
@@ -35,12 +35,12 @@ def watch(
 
 
 def look_once(now: datetime, deliver: Callable[[], object]) -> int:
-    """One look: alerts changed, messages written, and their sending asked for."""
+    """One look: alerts changed, messages written, and their sending begun."""
     look(gather_facts(now))
     written = write_messages(now)
     if written:
         try:
             deliver()
         except Exception:
-            logger.exception("Nobody could be asked to send messages; the next beat does.")
+            logger.exception("Nobody could be found to send messages; the next beat does.")
     return written
