@@ -96,7 +96,7 @@ def test_a_monitor_that_hangs_keeps_no_sweep_waiting(
     for _ in range(4):
         assert beat(SWEEP, nothing, watcher=pinging) is True
 
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 5, "one request alone may take that long"
     assert monitor.pings == ["/start"]
     assert "is left out: the ones before it hang" in caplog.text
     monitor.gate.set()
