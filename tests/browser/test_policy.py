@@ -44,8 +44,10 @@ def test_the_policy_refuses_nothing_that_a_page_of_ours_needs(
         adding = links(page, r"/admin/[a-z_]+/[a-z_]+/add/")
         for inner in [*rows[:1], *adding[:1]]:
             look_at(inner)
-    for address in ("/admin/", "/admin/login/", "/api/docs", "/nothing"):
+    for address in ("/admin/", "/admin/login/", "/nothing", "/api/docs"):
         look_at(address)
+    # Its script shows what it loaded.
+    page.wait_for_selector("#operations-locks-locks_acquire_create")
 
     assert not refused
 

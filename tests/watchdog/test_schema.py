@@ -63,6 +63,15 @@ def test_every_refusal_that_the_code_can_give_is_told_of() -> None:
     assert _codes_in_source() - set(REFUSALS) == set()
 
 
+def test_the_reference_tells_what_to_do_about_every_refusal() -> None:
+    page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`[A-Z_`, ]+) \| (\d+)[^|]* \| (.+) \|$", page, re.MULTILINE)
+    told = {code: int(status) for codes, status, _ in rows for code in re.findall("[A-Z_]+", codes)}
+
+    assert told == {code: refusal.status for code, refusal in REFUSALS.items()}
+    assert MAKE_ANEW in page
+
+
 def _codes_in_source() -> set[str]:
     raising = {"LockRefused", "problem", "plain_problem"}
     found: set[str] = set()
@@ -149,6 +158,7 @@ def tried(
     running.stop()
 
 
+@pytest.mark.timeout(300)
 def test_the_server_answers_as_the_schema_says_whatever_is_sent(
     tried: Server, tmp_path: Path, tell: Callable[[str], None], request: pytest.FixtureRequest
 ) -> None:
@@ -170,7 +180,7 @@ def test_the_server_answers_as_the_schema_says_whatever_is_sent(
         env={**os.environ, "SCHEMATHESIS_HOOKS": str(ROOT / "tests" / "schemathesis_hooks.py")},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from rest_framework.views import APIView
 
 from identity.serializers import Moment, Word, YesNo
 from locks.api import SmallJSONParser
+from locks.serializers import Text
 from watchdog_project.alerts.answers import alert_answer
 from watchdog_project.alerts.errors import AlertRefused
 from watchdog_project.alerts.kinds import Kind, Severity
@@ -72,7 +73,7 @@ class AlertFilter(serializers.Serializer[Any]):
 
 
 class AcknowledgeBody(serializers.Serializer[Any]):
-    reason = serializers.CharField(max_length=MAX_REASON)
+    reason = Text(max_length=MAX_REASON)
 
 
 @extend_schema_field({"type": "string", "format": "date-time"})
@@ -82,9 +83,7 @@ class Until(serializers.CharField):
 
 class SnoozeBody(serializers.Serializer[Any]):
     until = Until(max_length=64, help_text="with its zone, and within 30 days")
-    reason = serializers.CharField(
-        max_length=MAX_REASON, required=False, default="No reason was given."
-    )
+    reason = Text(max_length=MAX_REASON, required=False, default="No reason was given.")
 
 
 @extend_schema_view(get=extend_schema(parameters=[AlertFilter]))
