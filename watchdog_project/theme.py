@@ -21,7 +21,10 @@ def _may_view(permission: str) -> Any:
     return allowed
 
 
-def _item(title: str, icon: str, app: str, model: str, query: str = "") -> dict[str, Any]:
+def _item(
+    title: str, icon: str, app: str, model: str, query: str = "", also: str = "/nowhere/"
+) -> dict[str, Any]:
+    """A list in the sidebar; pages whose address begins with `also` belong to it too."""
     address = reverse_lazy(f"admin:{app}_{model}_changelist")
 
     def link(request: HttpRequest) -> str:
@@ -31,7 +34,7 @@ def _item(title: str, icon: str, app: str, model: str, query: str = "") -> dict[
         "title": title,
         "icon": icon,
         "link": link if query else address,
-        "active": lambda request: request.path.startswith(str(address)),
+        "active": lambda request: request.path.startswith((str(address), also)),
         "permission": _may_view(f"{app}.view_{model}"),
     }
 
@@ -41,11 +44,14 @@ NAVIGATION: list[dict[str, Any]] = [
         "title": "Operations",
         "items": [
             {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")},
-            _item("Markets", "candlestick_chart", "identity", "watchedmarket"),
+            _item(
+                "Markets", "candlestick_chart", "identity", "watchedmarket", also="/admin/market/"
+            ),
             _item("Alerts", "notifications_active", "watchdog", "alert", "?state=open"),
             _item("Violations", "gpp_bad", "identity", "violation", "?state=open"),
             _item("Lock records", "lock", "locks", "lockrecord"),
             _item("Kill switch", "front_hand", "locks", "killswitch"),
+            {"title": "Runbook", "icon": "menu_book", "link": reverse_lazy("runbook")},
             _item("Maintenance", "event_busy", "watchdog", "maintenancewindow"),
         ],
     },

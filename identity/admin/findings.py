@@ -102,6 +102,7 @@ class ViolationAdmin(EvidenceAdmin):
         label={
             "OPEN": "danger",
             "OPEN, old logs": "danger",
+            "OPEN, acknowledged": "danger",
             "accepted": "warning",
             "ended": "success",
         },
@@ -112,6 +113,8 @@ class ViolationAdmin(EvidenceAdmin):
         until = violation.accepted_until
         if until and until > timezone.now():
             return "accepted"
+        if violation.acknowledged_at:
+            return "OPEN, acknowledged"
         return "OPEN, old logs" if violation.historical else "OPEN"
 
     @display(description="What to do")

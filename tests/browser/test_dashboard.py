@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.accessibility import faults_of
 from tests.browser.conftest import sign_in
 from tests.browser.robot import report_incomplete_order
 from tests.server import Server
@@ -25,6 +27,20 @@ def test_an_empty_one_shows_the_first_steps_with_commands_to_copy(
 
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.startswith("python -m canonical_guard run MES --server " + server.url)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_the_pages_of_an_empty_console(
+    page: Page, server: Server, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{server.url}/admin/login/")
+    assert faults_of(page) == set()
+    sign_in(page, server)
+
+    for address in ("/admin/", "/admin/market/ES/", "/admin/identity/violation/", "/admin/nowhere"):
+        page.goto(f"{server.url}{address}")
+        assert faults_of(page) == set(), address
 
 
 def test_a_market_that_breaks_appears_on_top_by_itself(page: Page, server: Server) -> None:

@@ -6,9 +6,9 @@ import re
 from collections import deque
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
+from tests.browser.accessibility import faults_of
 from tests.browser.conftest import DESK, PHONE, sign_in
 from tests.server import Server
 
@@ -33,19 +33,6 @@ NO_PAGE = re.compile("/logout|/admin/csv/")
 def kind_of(address: str) -> str:
     path = address.partition("?")[0].partition("#")[0]
     return KIND.sub("/N/", path) + ("?popup" if "_popup" in address else "")
-
-
-# What keeps somebody from using a page at all; axe calls lesser faults moderate and minor.
-SERIOUS = {"critical", "serious"}
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
-
-
-def faults_of(page: Page) -> set[str]:
-    """Serious faults that axe-core finds: the rule, and the first element that breaks it."""
-    found = Axe().run(page, options=RULES).response["violations"]
-    return {
-        f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found if one["impact"] in SERIOUS
-    }
 
 
 def test_every_page_shows_the_badge_whole_and_loads_nothing_from_elsewhere(
