@@ -76,6 +76,9 @@ class RegistryAdmin(ModelAdmin):
     ) -> Any:
         form = super().get_form(request, obj, change, **kwargs)
         form.under_lease = staticmethod(self.under_lease)
+        # A market is removed on its own page, which knows whether it may be.
+        if "canonical" in form.base_fields:
+            form.base_fields["canonical"].widget.can_delete_related = False
         return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
