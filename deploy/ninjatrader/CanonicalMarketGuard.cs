@@ -303,9 +303,9 @@ namespace Watchdog
         }
 
         /// <summary>
-        /// Take the market, or throw. Waits for the server, 4 s at the longest (6 s with an account
-        /// while another starts), so call it in State.Realtime alone: not while a chart loads history,
-        /// nor in the Strategy Analyzer, whose runs send no orders.
+        /// Take the market, or throw. Waits for the server: 4 s where it hangs, 16 s at the very worst.
+        /// Call it in State.Realtime alone: not while a chart loads history, nor in the Strategy Analyzer,
+        /// whose runs send no orders.
         /// </summary>
         public void Acquire()
         {
@@ -352,7 +352,8 @@ namespace Watchdog
             if (now != null) now.Tell(eventName, streamId, data, FencingToken);
         }
 
-        /// <summary>Give the market back; again and again. Call it once nothing of the robot trades.</summary>
+        /// <summary>Give the market back; again and again. Call it once nothing of the robot trades. Waits 5 s
+        /// at the longest, where the server hangs.</summary>
         public void Release()
         {
             Release("clean");
@@ -405,7 +406,7 @@ namespace Watchdog
             taken.OnKillSwitch = SayKillSwitch;
             lock (gate) renewals = taken;
             AppDomain.CurrentDomain.ProcessExit += AtProcessExit;
-            // Before renewing: whoever loses the market silences the reports.
+            // Before renewing: whoever loses the market ends the reports.
             StartReporting(wanted, held.Product);
             taken.Start();
         }
@@ -428,8 +429,7 @@ namespace Watchdog
             if (options.Observe) return;
             Reporter reporting;
             lock (gate) reporting = reporter;
-            // A run that has lost its market is no evidence of it any more.
-            if (reporting != null) reporting.Silence();
+            if (reporting != null) reporting.EndStatus();
             Lease lease = was.Held.Lease;
             double grace = lease == null ? HostOnlyKillGrace : lease.Grant.KillAfter - lease.Grant.StopAfter;
             double killAt = Math.Min(was.KillAt, surroundings.Now() + grace);
@@ -733,7 +733,7 @@ namespace Watchdog.Internal
         private string lastSummary;
         private long dropped;
         private bool saidDropped;
-        private bool isSilent;
+        private bool hasStatus = true;
         private double finishBy = double.PositiveInfinity;
         private double statusAt;
         private double postAt;
@@ -768,23 +768,55 @@ namespace Watchdog.Internal
             surroundings.Start("canonical-guard-events", Run);
         }
 
-        /// <summary>Say nothing more of this market, and send what was said before.</summary>
-        internal void Silence()
+        /// <summary>A run that has lost its market is no evidence of it any more. What it does all the same
+        /// is worth telling.</summary>
+        internal void EndStatus()
         {
             identity.Changed = null;
-            lock (gate) isSilent = true;
+            lock (gate) hasStatus = false;
         }
 
         /// <summary>Send what is left, for a few seconds at most; the caller does not wait for it.</summary>
         internal void Finish(bool clean)
         {
             if (clean) Tell("ENGINE_STOP", null, null, null);
-            Silence();
+            EndStatus();
             lock (gate) finishBy = Math.Min(finishBy, surroundings.Now() + FinishWithin);
             wake.Set();
         }
 
+        /// <summary>Never throws, whatever `data` holds.</summary>
         internal void Tell(string eventName, string streamId, IDictionary<string, object> data, long? token)
+        {
+            string text;
+            try
+            {
+                text = Line(eventName, streamId, data, token);
+            }
+            catch (Exception failure)
+            {
+                Drop(1, eventName + " cannot be written (" + failure.Message + ")");
+                return;
+            }
+            if (text.Length > LongestEvent)
+            {
+                Drop(1, eventName + " is longer than " + LongestEvent + " characters");
+                return;
+            }
+            bool isFull;
+            lock (gate)
+            {
+                if (!double.IsPositiveInfinity(finishBy)) return;
+                isFull = waiting.Count >= MostWaiting;
+                // The newest events say best how things stand.
+                if (isFull) waiting.Dequeue();
+                waiting.Enqueue(text);
+            }
+            wake.Set();
+            if (isFull) Drop(1, "there is no room for more until the server takes some");
+        }
+
+        private string Line(string eventName, string streamId, IDictionary<string, object> data, long? token)
         {
             Dictionary<string, object> line = new Dictionary<string, object>();
             line["event"] = eventName;
@@ -798,23 +830,7 @@ namespace Watchdog.Internal
             if (!string.IsNullOrEmpty(streamId)) line["stream"] = streamId;
             if (token != null) line["fencing_token"] = token.Value;
             line["data"] = data ?? new Dictionary<string, object>();
-            string text = Json.Write(line);
-            if (text.Length > LongestEvent)
-            {
-                Drop(1, eventName + " is longer than " + LongestEvent + " characters");
-                return;
-            }
-            bool isFull;
-            lock (gate)
-            {
-                if (isSilent) return;
-                isFull = waiting.Count >= MostWaiting;
-                // The newest events say best how things stand.
-                if (isFull) waiting.Dequeue();
-                waiting.Enqueue(text);
-            }
-            wake.Set();
-            if (isFull) Drop(1, "there is no room for more until the server takes some");
+            return Json.Write(line);
         }
 
         private void TellStatus(bool always)
@@ -867,7 +883,7 @@ namespace Watchdog.Internal
             double endAt;
             lock (gate)
             {
-                isDue = !isSilent && surroundings.Now() >= statusAt;
+                isDue = hasStatus && surroundings.Now() >= statusAt;
                 endAt = finishBy;
             }
             if (isDue) TellStatus(true);
@@ -927,7 +943,11 @@ namespace Watchdog.Internal
             object rejected;
             answer.Body.TryGetValue("rejected", out rejected);
             int count = rejected is List<object> ? ((List<object>)rejected).Count : 0;
-            if (count > 0) Drop(count, "the server rejected them");
+            if (count > 0)
+            {
+                Drop(count, "the server rejected them");
+                return;
+            }
             lock (gate)
             {
                 if (!saidDropped) return;
@@ -1986,6 +2006,7 @@ namespace Watchdog.Internal
     internal static class Json
     {
         private const int MostDepth = 64;
+        private const int MostWritten = 1 << 20;
 
         /// <summary>The object in these bytes, or null where there is none.</summary>
         internal static Dictionary<string, object> Object(byte[] raw)
@@ -2010,7 +2031,7 @@ namespace Watchdog.Internal
         internal static string Write(object value)
         {
             StringBuilder text = new StringBuilder();
-            Append(text, value);
+            Append(text, value, 0);
             return text.ToString();
         }
 
@@ -2041,8 +2062,10 @@ namespace Watchdog.Internal
             return body.TryGetValue(name, out value) && value is bool && !(bool)value;
         }
 
-        private static void Append(StringBuilder text, object value)
+        /// <summary>Throws FormatException for what has no end: lists that hold themselves, or make up items.</summary>
+        private static void Append(StringBuilder text, object value, int depth)
         {
+            if (depth > MostDepth || text.Length > MostWritten) throw new FormatException("it has no end");
             if (value == null) text.Append("null");
             else if (value is string) AppendText(text, (string)value);
             else if (value is bool) text.Append((bool)value ? "true" : "false");
@@ -2056,7 +2079,7 @@ namespace Watchdog.Internal
                     text.Append(separator);
                     AppendText(text, (string)entry.Key);
                     text.Append(": ");
-                    Append(text, entry.Value);
+                    Append(text, entry.Value, depth + 1);
                     separator = ", ";
                 }
                 text.Append(separator == "{" ? "{}" : "}");
@@ -2067,7 +2090,7 @@ namespace Watchdog.Internal
                 foreach (object item in (IEnumerable)value)
                 {
                     text.Append(separator);
-                    Append(text, item);
+                    Append(text, item, depth + 1);
                     separator = ", ";
                 }
                 text.Append(separator == "[" ? "[]" : "]");

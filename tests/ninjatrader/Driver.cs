@@ -145,6 +145,13 @@ namespace Watchdog.Tests
                 case "stream":
                     SetStream(Guards[name], command);
                     return null;
+                case "tell endlessly":
+                    Dictionary<string, object> endless = new Dictionary<string, object>();
+                    endless["itself"] = endless;
+                    Guards[name].Tell("ORDER_SUBMITTED", "ES1", endless);
+                    Guards[name].Tell("ORDER_SUBMITTED", "ES1", Fields("numbers", Numbers()));
+                    Guards[name].Tell("ORDER_SUBMITTED", "ES1", Fields("odd", new Dictionary<int, int> { { 1, 2 } }));
+                    return null;
                 case "tell":
                     for (long times = Json.Integer(command, "times") ?? 1; times > 0; times--)
                         Guards[name].Tell(
@@ -153,6 +160,11 @@ namespace Watchdog.Tests
                     return null;
             }
             throw new ArgumentException(what);
+        }
+
+        private static IEnumerable<int> Numbers()
+        {
+            for (int number = 0; ; number++) yield return number;
         }
 
         private static CanonicalMarketGuard Made(string name, Dictionary<string, object> command)

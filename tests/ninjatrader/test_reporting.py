@@ -233,6 +233,32 @@ def test_an_event_that_is_too_long_costs_only_itself(
     assert "ORDER_SUBMITTED" not in names
 
 
+def test_data_that_has_no_end_costs_only_its_event(
+    authority: ShortAuthority, start_driver: StartDriver, root: str
+) -> None:
+    driver = start_driver()
+    driver.acquire("ES", streams=["ES1"], server=authority.url, key=KEY, root=root)
+    driver.call("tell endlessly")
+    assert driver.state()["events_dropped"] == 3
+    assert driver.check() == "held"
+    driver.call("release")
+
+
+def test_after_a_loss_a_chart_reports_what_it_does_but_not_how_its_market_stands(
+    authority: ShortAuthority, start_driver: StartDriver, root: str
+) -> None:
+    driver = start_driver()
+    held = driver.acquire("ES", streams=["ES1"], server=authority.url, key=KEY, root=root)
+    assert driver.eventually(lambda: len(authority.events) == 3)
+    authority.leases["ES"]["fencing_token"] += 1
+    assert driver.eventually(lambda: driver.lost)
+    driver.call("stream", stream="ES2")
+    driver.call("tell", event="ORDER_SUBMITTED", stream="ES1")
+    driver.call("release")
+    after = [(event["event"], event.get("fencing_token")) for event in authority.events[3:]]
+    assert after == [("ORDER_SUBMITTED", held["fencing_token"]), ("ENGINE_STOP", None)]
+
+
 def test_events_that_the_server_refuses_for_good_are_counted_and_said(
     authority: ShortAuthority, start_driver: StartDriver, root: str
 ) -> None:
