@@ -310,15 +310,22 @@ namespace Watchdog
         public void Acquire()
         {
             if (Current != null) throw new InvalidConfiguration("This guard holds its market already.");
+            GuardError refusal = null;
             try
             {
                 Take();
             }
-            catch (GuardError refusal)
+            catch (GuardError said)
             {
-                if (!options.Observe) throw;
-                Say(refusal.Code, "Observing, so going on regardless: " + refusal.Message);
+                refusal = said;
             }
+            catch (Exception failure)
+            {
+                refusal = new LockAuthorityUnavailable("Taking " + options.Market + " failed: " + failure + ".");
+            }
+            if (refusal == null) return;
+            if (!options.Observe) throw refusal;
+            Say(refusal.Code, "Observing, so going on regardless: " + refusal.Message);
         }
 
         /// <summary>Throw LeaseLost or KillSwitchEngaged unless an order may be sent at this very moment.</summary>
@@ -408,17 +415,34 @@ namespace Watchdog
             AppDomain.CurrentDomain.ProcessExit += AtProcessExit;
             // Before renewing: whoever loses the market ends the reports.
             StartReporting(wanted, held.Product);
-            taken.Start();
+            try
+            {
+                taken.Start();
+            }
+            catch (Exception)
+            {
+                // Nobody would renew it.
+                Release("crashed");
+                throw;
+            }
         }
 
         private void StartReporting(Wanted wanted, Product product)
         {
             Identity.Concern(product);
-            Reporter started = null;
-            if (wanted.Server != null)
-                started = new Reporter(wanted, product, Identity, surroundings, Say);
-            lock (gate) reporter = started;
-            if (started != null) started.Start();
+            try
+            {
+                Reporter started = null;
+                if (wanted.Server != null)
+                    started = new Reporter(wanted, product, Identity, surroundings, Say);
+                lock (gate) reporter = started;
+                if (started != null) started.Start();
+            }
+            catch (Exception failure)
+            {
+                // A market is worth holding without reports too.
+                Say("EVENTS_FAILED", "Events are not sent: " + failure);
+            }
         }
 
         private void Lost(string sentence)
@@ -1067,7 +1091,7 @@ namespace Watchdog.Internal
                 Account = account,
                 AllowNetwork = Environment.GetEnvironmentVariable("WATCHDOG_ALLOW_NETWORK_FILE_SYSTEM") == "1",
                 KillSwitch = options.KillSwitchFile == null
-                    ? null : new KillSwitchFile(Path.GetFullPath(options.KillSwitchFile))
+                    ? null : new KillSwitchFile(FullPath("kill switch file", options.KillSwitchFile))
             };
         }
 
@@ -1111,14 +1135,18 @@ namespace Watchdog.Internal
         private static string ChosenRoot(string chosen)
         {
             string root = FirstOf(chosen, Environment.GetEnvironmentVariable("WATCHDOG_PROJECT_ROOT"));
-            if (root == null) return HostSystem.Current.DefaultRoot();
+            return root == null ? HostSystem.Current.DefaultRoot() : FullPath("project root", root);
+        }
+
+        private static string FullPath(string what, string path)
+        {
             try
             {
-                return Path.GetFullPath(root);
+                return Path.GetFullPath(path);
             }
             catch (Exception failure)
             {
-                throw new InvalidConfiguration("The project root " + root + " is no folder's name: " + failure.Message);
+                throw new InvalidConfiguration("The " + what + " has no possible name: " + failure.Message);
             }
         }
     }
