@@ -89,7 +89,7 @@ class Driver:
         self.drain()
         return [event for by, event, _ in self.told if by == guard]
 
-    def eventually(self, condition: Callable[[], object], within: float = 10.0) -> bool:
+    def eventually(self, condition: Callable[[], object], within: float = 20.0) -> bool:
         """Whether it comes true in time; what is reported meanwhile is heard."""
         until = time.monotonic() + within
         while not condition():

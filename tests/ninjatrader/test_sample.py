@@ -114,6 +114,7 @@ def test_a_second_chart_on_the_market_says_so_and_ends(short: NinjaTrader) -> No
 def test_a_lost_market_is_flattened_before_kill_time(
     short: NinjaTrader, authority: ShortAuthority
 ) -> None:
+    authority.terms.update(ttl=90, kill_after=60)
     short.put_on("a", "MES 03-26")
     short.bars("a", 4, 5)
     authority.leases["ES"]["fencing_token"] += 1
