@@ -22,12 +22,13 @@ from locks.models import AuthorityEpoch, KillSwitch
 from locks.services import database_now
 from watchdog_project.celery import app
 from watchdog_project.heartbeat import REAP, SWEEP, overdue_since
-from watchdog_project.models import TaskHeartbeat
+from watchdog_project.models import ApiKey, TaskHeartbeat
 from watchdog_project.sessions import written_until
 
 CLOCK_SECONDS = 1.0
 # Written daily for 60 days ahead: when so few are left, nobody wrote for weeks.
 LEAST_DAYS_AHEAD = timedelta(days=7)
+KEYS_TOLD_AHEAD = timedelta(days=14)
 LEAST_FREE_BYTES = 500_000_000
 BROKER_SECONDS = 3
 
@@ -188,6 +189,19 @@ WAIT = "Wait; nothing is wrong."
 START = "Start a worker (queues watchdog,sweep) and one beat, or `manage.py up`; read their logs."
 
 
+def _keys() -> Iterator[Finding]:
+    """A robot whose key ends stops within seconds; somebody has to know before."""
+    now = timezone.now()
+    in_force = ApiKey.objects.filter(revoked_at=None).exclude(expires_at__lte=now)
+    ending = in_force.filter(expires_at__lte=now + KEYS_TOLD_AHEAD).order_by("expires_at")
+    for key in ending:
+        end = f"{timezone.localtime(key.expires_at):%Y-%m-%d %H:%M}"
+        remedy = "Make another with `manage.py api_key create`, and restart its user with that."
+        yield Finding("keys", f"{key.name!r} ends at {end}", remedy)
+    if not ending:
+        yield Finding("keys", f"{in_force.count()} in force, none ends soon")
+
+
 def _folders() -> Iterator[Finding]:
     home: Path = settings.WATCHDOG_HOME
     free = shutil.disk_usage(home).free
@@ -218,5 +232,6 @@ PARTS: dict[str, Callable[[], Iterator[Finding]]] = {
     "beat": _beat,
     "folders": _folders,
     "sessions": _sessions,
+    "keys": _keys,
 }
-NEED_DATABASE = {"clock", "beat", "folders", "sessions"}
+NEED_DATABASE = {"clock", "beat", "folders", "sessions", "keys"}

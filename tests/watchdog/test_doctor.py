@@ -17,6 +17,7 @@ from locks.services import distrust_database
 from tests.redis_server import RedisServer
 from tests.server import Server, free_port
 from watchdog_project import doctor
+from watchdog_project.api_keys import create_api_key, revoke_api_key
 from watchdog_project.heartbeat import REAP, SWEEP
 from watchdog_project.models import SessionDay, TaskHeartbeat
 from watchdog_project.sessions import write_sessions
@@ -46,12 +47,35 @@ def test_sessions_that_nobody_writes_are_found_before_they_run_out(healthy: None
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_key_that_ends_soon_is_told_of_before_its_robot_stops(healthy: None) -> None:
+    now = timezone.now()
+    for name, days in (("soon", 13), ("later", 15), ("over", 1)):
+        create_api_key(name, "robot", expires_at=now + timedelta(days=days), now=now)
+    revoke_api_key("over", now)
+
+    told = sick()["keys"]
+
+    assert "'soon' ends at" in told
+    assert "later" not in told
+    assert "over" not in told
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.sqlite_only
 def test_a_healthy_installation_has_a_line_for_each_part_and_no_complaint(healthy: None) -> None:
     parts = [finding.part for finding in doctor.examine()]
 
     assert sick() == {}
-    assert {"settings", "database", "clock", "broker", "beat", "folders", "sessions"} == set(parts)
+    assert {
+        "settings",
+        "database",
+        "clock",
+        "broker",
+        "beat",
+        "folders",
+        "sessions",
+        "keys",
+    } == set(parts)
 
 
 @pytest.mark.django_db(transaction=True)
