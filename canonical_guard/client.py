@@ -6,17 +6,19 @@ One connection per request; no proxy and no redirect is ever followed, because t
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import queue
 import socket
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from canonical_guard import clock
 from canonical_guard.errors import InvalidConfiguration, Unanswered
+
+if TYPE_CHECKING:
+    import http.client
 
 REQUEST_TIMEOUT = 2.0
 MAX_ANSWER_BYTES = 1 << 20
@@ -126,6 +128,9 @@ class _Exchange:
                 connection.close()
 
     def _connected(self) -> http.client.HTTPConnection:
+        # Who guards one host alone never loads it.
+        import http.client
+
         left = max(self._deadline - clock.now(), 0.001)
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=left)

@@ -5,20 +5,20 @@ Pure. The built-in registry is what a host-only guard goes by; a server passes i
 
 from __future__ import annotations
 
-import csv
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 
 from canonical_guard.errors import UnknownInstrument
 
 MONTH_CODES = {code: month for month, code in enumerate("FGHJKMNQUVXZ", start=1)}
 MAX_SYMBOL_LENGTH = 64
+MAX_PRODUCT_LENGTH = 8
+MOST_PRODUCTS = MAX_PRODUCT_LENGTH + 1
 
 _PREFIX = re.compile(r"/|[A-Z0-9_]{1,24}:")
 _WITH_EXPIRY = re.compile(r"(?P<product>[A-Z0-9]{1,8}) (?P<month>0[1-9]|1[0-2])-(?P<year>\d{2})")
@@ -58,7 +58,10 @@ class ResolvedSymbol:
 @cache
 def seed_rows() -> tuple[SeedRow, ...]:
     """The instruments this package ships, in the order of its data file."""
-    text = resources.files("canonical_guard").joinpath("instruments.csv").read_text("utf-8")
+    # Imported where it is needed: what stands between an operator and his robot is mostly imports.
+    import csv
+
+    text = Path(__file__).with_name("instruments.csv").read_text("utf-8")
     return tuple(SeedRow(**row) for row in csv.DictReader(text.splitlines()))
 
 
@@ -105,11 +108,14 @@ def resolve(
 
 
 def products_named(symbol: str) -> list[str]:
-    """Every product that `symbol` can name in any registry: no other has a say in it."""
+    """Every product that `symbol` can name in any registry, MOST_PRODUCTS at most: no other has a
+    say in what it means.
+    """
     bare = _bare(normalise(symbol))
     if len(bare) > MAX_SYMBOL_LENGTH or not bare.isascii():
         return []
-    return [bare, *(bare[:length] for length in range(1, min(len(bare), 9)))]
+    longest = min(len(bare) - 1, MAX_PRODUCT_LENGTH)
+    return [bare, *(bare[:length] for length in range(1, longest + 1))]
 
 
 def _bare(text: str) -> str:
@@ -134,6 +140,8 @@ def _contract(match: re.Match[str], today: date | None) -> str | None:
 
 
 def _unknown(text: str, bare: str, known: Mapping[str, str]) -> str:
+    import difflib
+
     nearest = difflib.get_close_matches(bare, known, n=3, cutoff=0.5)
     hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
     return f"{text!r} is not an instrument of the registry.{hint}"

@@ -1,4 +1,4 @@
-"""From a bare Python to this project's own virtual environment: `up` and `test` on a fresh clone.
+"""From a bare Python to this project's own environment: `up`, `test` and `bench` on a fresh clone.
 
 Standard library only, and never met by who has an environment of his own.
 """
@@ -16,11 +16,13 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 MINIMUM = (3, 11)
-REQUIREMENTS = {"up": "requirements.txt", "test": "requirements-dev.txt"}
+DEVELOPMENT = "requirements-dev.txt"
+REQUIREMENTS = {"up": "requirements.txt", "test": DEVELOPMENT, "bench": DEVELOPMENT}
 
 
 def start_over_in_own_environment(argv: Sequence[str], missing: ImportError) -> NoReturn:
-    """Run `argv` again inside `.venv`; only `up` and `test` make it, the others use what is there.
+    """Run `argv` again inside `.venv`; `up`, `test` and `bench` make it, the others use what is
+    there.
 
     Exits with one sentence where that cannot help.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
 from django.db.models import Q
 
@@ -13,24 +14,21 @@ from canonical_guard.errors import UnknownInstrument
 from identity.facts import TenureFact
 from identity.models import ExecutionInstrument
 from identity.registry import load_registry
+from locks.connections import lease_connection
+from locks.execution import on_postgres
 from locks.market import MarketTerms
 from locks.models import LockKind, Tenure, TenureEnd
 
 
 def resolve_market(symbol: str) -> MarketTerms:
-    """The market that `symbol` executes; raises canonical_guard's UnknownInstrument.
-
-    Asked twice at each acquire, so it reads only what `symbol` can mean.
-    """
-    named = ExecutionInstrument.objects.filter(symbol__in=symbols.products_named(symbol))
+    """The market that `symbol` executes; raises canonical_guard's UnknownInstrument."""
+    named = symbols.products_named(symbol)
+    names = [*named, *[""] * (symbols.MOST_PRODUCTS - len(named))]
+    with lease_connection() as raw:
+        rows = raw.execute(_what_is_named(), names).fetchall()
     found = {
-        execution: MarketTerms(canonical, execution, exclusive_per_account, float(lease_ttl))
-        for execution, canonical, exclusive_per_account, lease_ttl in named.values_list(
-            "symbol",
-            "canonical__symbol",
-            "canonical__exclusive_per_account",
-            "canonical__lease_ttl",
-        )
+        execution: MarketTerms(canonical, execution, bool(per_account), float(lease_ttl))
+        for execution, canonical, per_account, lease_ttl in rows
     }
     known = {execution: terms.canonical_instrument for execution, terms in found.items()}
     try:
@@ -39,6 +37,23 @@ def resolve_market(symbol: str) -> MarketTerms:
         # The whole registry has the nearest names to suggest.
         load_registry().resolve(symbol)
         raise
+
+
+@cache
+def _what_is_named() -> str:
+    """The query for all that a symbol can name. An acquire asks it twice, so it is written once and
+    stays prepared.
+    """
+    # Different names: Django asks for the same one once.
+    names = [str(number) for number in range(symbols.MOST_PRODUCTS)]
+    named = ExecutionInstrument.objects.filter(symbol__in=names)
+    text, _ = named.values_list(
+        "symbol",
+        "canonical__symbol",
+        "canonical__exclusive_per_account",
+        "canonical__lease_ttl",
+    ).query.sql_with_params()
+    return str(text) if on_postgres() else str(text).replace("%s", "?")
 
 
 def tenure_facts(since: datetime) -> Sequence[TenureFact]:
