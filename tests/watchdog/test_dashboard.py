@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from identity.registry import seed_registry
 from locks.models import LockRecord
@@ -74,6 +75,19 @@ def test_the_worst_market_stands_first_and_among_equals_the_most_often_broken(
         ("GC@", "unknown"),
         ("CL@", "ok"),
     ]
+
+
+def test_it_says_whether_a_market_trades_and_where_that_is_not_known(operator: Client) -> None:
+    now = datetime.now(UTC)
+    console_rows.a_registry()
+    console_rows.a_watched_market("ES", passed=True, now=now)
+    assert "session not known" in board(operator)
+
+    write_sessions(now, lambda key, first, last: {timezone.localdate(now): "00:00-24:00"})
+
+    page = board(operator)
+    assert "session not known" not in page
+    assert ">open<" in page
 
 
 def test_it_names_who_executes_with_his_token_and_who_was_refused(operator: Client) -> None:
