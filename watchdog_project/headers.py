@@ -37,12 +37,12 @@ class BrowserHeaders:
         answer = self.get_response(request)
         headers = answer.headers
         if POLICY not in headers:
-            headers[POLICY] = _policy(request.path, headers.get("Content-Type", ""))
+            headers[POLICY] = _policy(request.path)
         headers.setdefault("Permissions-Policy", DEVICES)
         return answer
 
 
-def _policy(path: str, content_type: str) -> str:
+def _policy(path: str) -> str:
     if not path.startswith("/api/"):
         return PAGES
     # The one page of the API, and the script that it loads.

@@ -171,6 +171,12 @@ def test_a_refusal_is_json_where_the_answer_would_be_something_else(
     assert_problem(answer, 401, "INVALID_API_KEY")
 
 
+def test_a_form_that_the_schema_does_not_have_is_refused(client_of: ClientOf) -> None:
+    answer = client_of("reader").get("/api/schema", HTTP_ACCEPT="text/html")
+
+    assert_problem(answer, 406, "NOT_ACCEPTABLE")
+
+
 def test_a_host_that_is_not_ours_is_refused_with_a_problem(db: None) -> None:
     answer = APIClient().get("/api/locks", HTTP_HOST="evil.example")
 
