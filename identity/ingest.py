@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -171,7 +172,8 @@ def _posted_line(index: int, line: object, place: Place) -> Line:
     if not isinstance(line, (bytes, dict)):
         sample = sample_of(line)
         return Line(index, None, Unreadable("UNREADABLE", "It is not a JSON object.", sample))
-    read = read_line(line)
+    # One object alone can fill a body, and a line of a file is bounded as well.
+    read = read_line(line if isinstance(line, bytes) else json.dumps(line))
     key = "" if isinstance(read, Unreadable) else posted_key(read, place)
     return Line(index, None, read, key)
 

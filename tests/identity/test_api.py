@@ -46,6 +46,18 @@ def test_one_event_a_list_and_one_a_line_are_taken(robot: APIClient) -> None:
     assert (answer.status_code, answer.json()["accepted"]) == (200, 3)
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
+def test_one_event_that_fills_the_body_is_refused_and_costs_only_itself(
+    robot: APIClient, content_type: str
+) -> None:
+    huge = json.dumps(line("A", data={"text": "x" * (5 * 1024 * 1024 - 2_000)}))
+    good = json.dumps(line("B"))
+    bodies = {"application/json": f"[{huge},{good}]", "application/x-ndjson": f"{huge}\n{good}"}
+    answer = send(robot, bodies[content_type], content_type)
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
+    assert [(bad["index"], bad["code"]) for bad in answer.json()["rejected"]] == [(0, "UNREADABLE")]
+
+
 def test_sending_again_adds_nothing(robot: APIClient) -> None:
     body = [complete(), line("A", event_id="7"), line("B")]
     assert send(robot, body).json() == {
