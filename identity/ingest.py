@@ -43,7 +43,9 @@ from identity.sources import (
 )
 
 # Large enough to share what each transaction costs; on SQLite nobody else writes meanwhile.
-LINES_A_BATCH = {"sqlite": 500, "postgresql": 3000}
+LINES_A_BATCH = {"sqlite": 1000, "postgresql": 3000}
+# On SQLite, where more of them than this were never seen together: each may be a row of its own.
+NAMES_A_BATCH = 250
 TRUNCATED = "TRUNCATED"
 
 
@@ -59,7 +61,7 @@ def ingest_posted(
     source = posted_source(place, now)
     markets = load_markets()
     read = [_posted_line(index, line, place) for index, line in enumerate(lines)]
-    most = LINES_A_BATCH[connection.vendor]
+    most = _lines_at_once(read)
     for start in range(0, len(read), most):
         part = read[start : start + most]
         done = commit_batch(source, None, part, place, markets, now, tenures)
@@ -107,9 +109,14 @@ def ingest_file(
             continue
         index, chunk = found
         position = positions[index]
+        read = list(_file_lines(fingerprint, chunk.lines))
+        fewer = _lines_at_once(read)
+        if len(chunk.lines) > fewer:
+            most = fewer
+            continue
         if whole and not begun:
             outcome.duplicates += count_lines(path, position.offset)
-        outcome.add(_ingest_chunk(position, positions, path, chunk, place, now, tenures))
+        outcome.add(_store(position, positions, path, chunk, read, place, now, tenures))
         begun = True
         left -= len(chunk.lines)
         if chunk.reached_end:
@@ -120,11 +127,21 @@ def ingest_file(
     return outcome
 
 
-def _ingest_chunk(
+def _lines_at_once(lines: Sequence[Line]) -> int:
+    if connection.vendor == "sqlite":
+        events = [line.read for line in lines if isinstance(line.read, NormalisedEvent)]
+        names = {(event.run_id, event.event_type, event.stream_id) for event in events}
+        if len(names) > NAMES_A_BATCH:
+            return NAMES_A_BATCH
+    return LINES_A_BATCH[connection.vendor]
+
+
+def _store(
     position: Position,
     positions: Sequence[Position],
     path: Path,
     chunk: Chunk,
+    read: Sequence[Line],
     place: Place,
     now: datetime,
     tenures: TenureFacts | None,
@@ -133,7 +150,6 @@ def _ingest_chunk(
     if not chunk.lines:
         return outcome
     markets = load_markets()
-    read = list(_file_lines(position.fingerprint, chunk.lines))
     # Their events are gone, so no key tells any more that these were counted.
     lines = [line for line in read if not _counted_long_ago(line, positions)]
     move = Move(position, chunk.end, chunk.last_read, len(read) - len(lines))

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 
-from identity.batch import Outcome
+from identity.batch import Outcome, commit_batch
 from identity.ingest import ingest_file
 from identity.models import IdentityEvent, IngestError, IngestSource, LogFolder
 from identity.robotlog import MAX_LINE_BYTES
@@ -317,3 +318,19 @@ def test_a_file_read_in_turns_of_few_batches_is_read_to_its_end(log: Path, taile
     assert (first.accepted, first.finished) == (8_000, False)
     second = tailer.turn(NOW)
     assert (second.accepted, second.finished) == (200, True)
+
+
+def test_a_file_of_names_never_seen_together_is_read_whole_and_on_sqlite_in_smaller_parts(
+    log: Path, tailer: Tailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def noted(*batch: Any, **more: Any) -> Outcome | None:
+        sizes.append(len(batch[2]))
+        return commit_batch(*batch, **more)
+
+    monkeypatch.setattr("identity.ingest.commit_batch", noted)
+    log.write_bytes(encoded([line(f"EVENT_{number}", run=f"r{number}") for number in range(600)]))
+    assert counts(tailer.catch_up(NOW)) == (600, 0, 0)
+    assert counts(Tailer(clock=Clock()).catch_up(NOW)) == (0, 0, 0)
+    assert sizes == ([250, 250, 100] if connection.vendor == "sqlite" else [600])
