@@ -234,12 +234,10 @@ def _steps(transition: Transition, obeys_kill_switch: bool) -> list[str]:
 
     What looks at other rows too gets a statement of its own after the wait, for its snapshot.
     """
-    waits = []
-    if transition.asks_others:
-        waits.append(wait_for(transition.contended))
-        if obeys_kill_switch:
-            waits.append(SHARE_KILL_SWITCH)
-    return [*waits, statements().at_once(transition)]
+    change = statements().at_once(transition)
+    if not transition.asks_others:
+        return [change]
+    return [wait_for(transition.contended, shares_kill_switch=obeys_kill_switch), change]
 
 
 def _ask(steps: Sequence[str], values: Parameters) -> Row | None:

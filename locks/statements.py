@@ -378,9 +378,17 @@ def held(contended: str) -> str:
     )
 
 
-def wait_for(contended: str) -> str:
-    """PostgreSQL: a statement that does nothing but wait for the row's lock."""
-    return f"WITH {held(contended)} SELECT count(*) FROM held"
+def wait_for(contended: str, *, shares_kill_switch: bool) -> str:
+    """PostgreSQL: a statement that does nothing but wait, for the row's lock and the switch's.
+
+    In either order: nobody who has locked a switch ever waits for a row.
+    """
+    if not shares_kill_switch:
+        return f"WITH {held(contended)} SELECT count(*) FROM held"
+    return (
+        f"WITH {held(contended)}, switches AS MATERIALIZED ({SHARE_KILL_SWITCH})"
+        " SELECT (SELECT count(*) FROM held), (SELECT count(*) FROM switches)"
+    )
 
 
 # PostgreSQL's `lock`, where nothing changes it.

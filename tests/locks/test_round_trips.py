@@ -73,7 +73,7 @@ def test_each_call_is_one_message_to_postgresql_and_planned_before() -> None:
         assert "Query" not in said, (what, said)
     assert spoken["renew"].count("Execute") == 1
     assert spoken["release"].count("Execute") == 1
-    assert spoken["acquire"].count("Execute") == 3, "two waits, for the row and for the switch"
+    assert spoken["acquire"].count("Execute") == 2, "the wait, and what is seen after it"
 
 
 @pytest.mark.sqlite_only
