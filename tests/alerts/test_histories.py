@@ -8,14 +8,14 @@ look, the real database and the real outbox; only the clock and the facts are ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import transaction
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 )
 
 from tests.alerts.cast import NOW, breach, facts, robot
+from watchdog_project.alerts import outbox, services
 from watchdog_project.alerts.channels import SendFailed, add_channel
 from watchdog_project.alerts.errors import AlertRefused
 from watchdog_project.alerts.models import Alert, AlertStep, Channel, Delivery
@@ -59,19 +60,21 @@ class Histories(RuleBasedStateMachine):
         add_channel("hook", "json://127.0.0.1:1/x", NOW)
 
     def teardown(self) -> None:
-        self.channel_works = True
-        self.unread.clear()
-        self.pass_time(3600)
-        self.look_and_deliver()
-        # The last group's moment, and every pause of the outbox.
-        self.pass_time(700)
-        self.look_and_deliver()
         try:
+            self.come_to_rest()
             self.nothing_is_lost_in_the_end()
         finally:
             counted["alerts"] += Alert.objects.count()
             counted["messages"] += len(self.arrived)
             self._undo.__exit__(None, None, None)
+
+    def come_to_rest(self) -> None:
+        """Time enough for the last group's moment, and for every pause of the outbox."""
+        self.channel_works = True
+        self.unread.clear()
+        for seconds in (3600, 700):
+            self.pass_time(seconds)
+            self.look_and_deliver()
 
     @rule(kind=kinds, market=markets)
     def something_breaks(self, kind: str, market: str) -> None:
@@ -190,22 +193,68 @@ def _undone() -> Iterator[None]:
         transaction.set_rollback(True)
 
 
+def run_histories(count: int) -> None:
+    run_state_machine_as_test(
+        Histories,
+        settings=settings(
+            max_examples=count,
+            stateful_step_count=20,
+            deadline=None,
+            database=None,
+            derandomize=count <= FEW,
+            print_blob=False,
+            # What was found is found: making it shorter takes minutes.
+            phases=[Phase.generate],
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
 @pytest.mark.django_db
 def test_no_alert_is_lost_and_none_is_wrongly_closed_in_random_histories(
     request: pytest.FixtureRequest, tell: Any
 ) -> None:
-    histories = request.config.getoption("--alert-histories") or FEW
-    run_state_machine_as_test(
-        Histories,
-        settings=settings(
-            max_examples=histories,
-            stateful_step_count=20,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    counted.update(dict.fromkeys(counted, 0))
+
+    run_histories(request.config.getoption("--alert-histories") or FEW)
+
     tell(
         f"random histories: {counted['histories']}, {counted['looks']} looks, "
         f"{counted['alerts']} alerts, {counted['messages']} messages; 0 lost, 0 wrongly closed"
     )
+
+
+def unread_is_well(broken: pytest.MonkeyPatch) -> None:
+    broken.setattr(services, "unjudged", lambda seen: frozenset())
+
+
+def what_is_owed_is_forgotten(broken: pytest.MonkeyPatch) -> None:
+    broken.setattr(outbox, "_write", lambda steps, now: 0)
+
+
+def one_market_is_overlooked(broken: pytest.MonkeyPatch) -> None:
+    found = services.findings_of
+    broken.setattr(
+        services,
+        "findings_of",
+        lambda seen: {key: one for key, one in found(seen).items() if key[1] != "CL"},
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        unread_is_well,
+        what_is_owed_is_forgotten,
+        one_market_is_overlooked,
+    ],
+)
+def test_the_histories_find_what_is_broken(
+    mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+
+    with pytest.raises(AssertionError):
+        run_histories(5 * FEW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -313,3 +314,16 @@ def test_the_steps_of_an_alert_are_its_history() -> None:
 
     assert [told.step for told in opened.steps] == [Step.OPENED, Step.FIRED]
     assert DEFAULTS[Kind.IDENTITY_VIOLATION].renotify == timedelta(minutes=30)
+
+
+def test_a_thousand_robots_that_fall_silent_are_planned_in_the_time_of_a_look(book: Book) -> None:
+    """Each explains what else ails it: looked up, and not compared with every other."""
+    alone = [silent(f"M{n}", host=f"host-{n}") for n in range(1000)]
+    stale = [standing(f"M{n}") for n in range(1000)]
+    began = time.process_time()
+
+    told = book.look(facts(liveness=alone, standings=stale))
+
+    assert time.process_time() - began < 1
+    assert {kind for _, kind, _ in told} == {"ROBOT_SILENT"}
+    assert len(told) == 1000

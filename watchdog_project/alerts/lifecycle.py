@@ -6,7 +6,7 @@ is pending never was one. A step that is `owed` has to be told; who tells it is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -105,6 +105,10 @@ class Window:
         return self.emergencies_too or one.severity is not Severity.EMERGENCY
 
 
+Place = tuple[str, ...]
+Causes = Mapping[tuple[Kind, Place], Known]
+
+
 @dataclass(frozen=True, slots=True)
 class Inhibition:
     """While `cause` is open, its `effects` send no messages of their own."""
@@ -113,14 +117,11 @@ class Inhibition:
     effects: frozenset[Kind]
     same: str
 
-    def explains(self, cause: Known, effect: Known) -> bool:
-        if cause.kind is not self.cause or effect.kind not in self.effects:
-            return False
+    def place_of(self, one: Known) -> Place | None:
+        """What cause and effect must have in common; None where it is not known."""
         if self.same == "host":
-            return bool(cause.host) and cause.host == effect.host
-        if self.same == "market":
-            return (cause.market, cause.scope) == (effect.market, effect.scope)
-        return True
+            return (one.host,) if one.host else None
+        return (one.market, one.scope) if self.same == "market" else ()
 
 
 _OF_A_ROBOT = frozenset(
@@ -161,8 +162,7 @@ def plan(
         moved, taken = _moved(one, finding, rules[kind], facts)
         if moved is not None:
             after[key], steps[key] = moved, taken
-    standing = [one for one in after.values() if one.state is not State.RESOLVED]
-    causes = [one for one in standing if any(rule.cause is one.kind for rule in INHIBITIONS)]
+    causes = _causes(one for one in after.values() if one.state is not State.RESOLVED)
     for key, one in after.items():
         if key in steps and one.state is not State.RESOLVED:
             rule, in_hours = rules[one.kind], _may_speak(one, rules[one.kind], facts)
@@ -233,11 +233,23 @@ def _may_speak(one: Known, rule: Rule, facts: Facts) -> bool:
     return not rule.market_hours_only or is_in_session(facts, one.market, one.scope)
 
 
-def _held_back(
-    one: Known, causes: Sequence[Known], windows: Sequence[Window], now: datetime
-) -> str:
-    for cause in causes:
-        if any(inhibition.explains(cause, one) for inhibition in INHIBITIONS):
+def _causes(standing: Iterable[Known]) -> Causes:
+    """What explains others, by what they must have in common with it."""
+    return {
+        (one.kind, place): one
+        for one in standing
+        for inhibition in INHIBITIONS
+        if inhibition.cause is one.kind and (place := inhibition.place_of(one)) is not None
+    }
+
+
+def _held_back(one: Known, causes: Causes, windows: Sequence[Window], now: datetime) -> str:
+    for inhibition in INHIBITIONS:
+        if one.kind not in inhibition.effects:
+            continue
+        place = inhibition.place_of(one)
+        cause = causes.get((inhibition.cause, place)) if place is not None else None
+        if cause is not None:
             return f"{cause.kind.value} {cause.subject or cause.market}".strip()
     for window in windows:
         if window.covers(one, now):

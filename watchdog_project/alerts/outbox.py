@@ -169,6 +169,8 @@ def serve_channel(channel_id: int, clock: Clock, send: Send = channels.send) -> 
     """Send the channel's due messages, the worst and oldest first, until one fails."""
     sent = 0
     while (delivery := claim_next(channel_id, clock())) is not None:
+        # A slow service must not hold a connection that others wait for.
+        _let_go()
         try:
             with _kept(delivery, clock):
                 send(
@@ -184,6 +186,11 @@ def serve_channel(channel_id: int, clock: Clock, send: Send = channels.send) -> 
         _done(delivery, clock())
         sent += 1
     return sent
+
+
+def _let_go() -> None:
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 def claim_next(channel_id: int, now: datetime) -> Delivery | None:
@@ -231,6 +238,7 @@ def _kept(delivery: Delivery, clock: Clock) -> Iterator[None]:
         try:
             while not over.wait(CLAIM_RENEWED_EVERY):
                 _mine(delivery).update(claimed_until=clock() + CLAIM)
+                connection.close()
         finally:
             connection.close()
 
