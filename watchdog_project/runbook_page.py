@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import markdown
@@ -13,6 +14,8 @@ from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 
 from identity.runbook import RUNBOOK
+
+OTHER_DOCUMENT = re.compile(r'<a href="(?!#|https?:)([^"]+)">(.*?)</a>', re.DOTALL)
 
 
 def runbook_url(section: str) -> str:
@@ -37,5 +40,7 @@ def _as_html() -> SafeString:
         return SafeString(f"<p>There is no {RUNBOOK} in this installation.</p>")
     text = path.read_text(encoding="utf-8").partition("\n")[2]
     html = markdown.markdown(text, extensions=["fenced_code", "toc", "sane_lists"])
+    # Other documents are files of this installation and no pages: they are named instead.
+    html = OTHER_DOCUMENT.sub(r"\2 (<code>docs/\1</code>)", html)
     # A line of a log is as wide as it is: who has no mouse scrolls it with the keyboard.
     return mark_safe(html.replace("<pre>", '<pre tabindex="0">'))  # noqa: S308 our own file

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
@@ -172,3 +174,6 @@ def test_the_runbook_is_a_page_with_an_anchor_for_each_code(operator: Client) ->
 
     assert 'id="stale_fencing_token"' in shown
     assert 'id="unknown"' in shown
+    # What it links to is a section of its own, or nothing of this server.
+    prose = shown[shown.index("wd-prose") :].partition("</article>")[0]
+    assert not re.findall(r'href="(?!#|https?:)[^"]*"', prose)
