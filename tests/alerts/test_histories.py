@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from tests.alerts.cast import NOW, breach, facts, robot
-from watchdog_project.alerts import outbox, services
+from watchdog_project.alerts import lifecycle, outbox, services
 from watchdog_project.alerts.channels import SendFailed, add_channel
 from watchdog_project.alerts.errors import AlertRefused
 from watchdog_project.alerts.models import Alert, AlertStep, Channel, Delivery
@@ -112,6 +112,21 @@ class Histories(RuleBasedStateMachine):
                 acknowledge_alert(alert.pk, **who)
         except AlertRefused:
             raise AssertionError("what fires can be handled") from None
+
+    @rule(seconds=st.sampled_from([0, 3, 31]))
+    def some_time_later_somebody_looks(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.look_and_deliver()
+
+    @rule(kind=kinds, market=markets)
+    def something_breaks_and_is_seen(self, kind: str, market: str) -> None:
+        self.something_breaks(kind, market)
+        self.some_time_later_somebody_looks(31)
+
+    @rule()
+    def everything_is_mended_and_that_is_seen(self) -> None:
+        self.wrong.clear()
+        self.some_time_later_somebody_looks(3)
 
     @rule()
     def look_and_deliver(self) -> None:
@@ -242,6 +257,15 @@ def one_market_is_overlooked(broken: pytest.MonkeyPatch) -> None:
     )
 
 
+def what_somebody_sees_to_never_ends(broken: pytest.MonkeyPatch) -> None:
+    ended = lifecycle._ended
+    broken.setattr(
+        lifecycle,
+        "_ended",
+        lambda one, why: (one, []) if one.state == "acknowledged" else ended(one, why),
+    )
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     "mutant",
@@ -249,6 +273,7 @@ def one_market_is_overlooked(broken: pytest.MonkeyPatch) -> None:
         unread_is_well,
         what_is_owed_is_forgotten,
         one_market_is_overlooked,
+        what_somebody_sees_to_never_ends,
     ],
 )
 def test_the_histories_find_what_is_broken(
@@ -257,4 +282,4 @@ def test_the_histories_find_what_is_broken(
     mutant(monkeypatch)
 
     with pytest.raises(AssertionError):
-        run_histories(5 * FEW)
+        run_histories(10 * FEW)
