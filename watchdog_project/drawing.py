@@ -21,6 +21,8 @@ from watchdog_project.timeline import Segment
 STRIP_HEIGHT = 20
 # Of the strip's height, by state: what is worse stands taller.
 HEIGHTS = {"VIOLATION": 20, "STALE": 15, "OK": 11, "UNKNOWN": 7, "IDLE": 4, "CLOSED": 2}
+# How a tenure looks, by the ends that look the same.
+TENURES = {"running": "held", "released": "given back", "expired": "ended otherwise"}
 LEAST_WIDTH = 0.35  # per cent, so that a minute of a month can be seen
 TICKS = 6
 
@@ -129,6 +131,19 @@ def draw_locks(
         _stopped(start, end, window) for start, end in kill_switch_times(events, window)
     )
     return _svg("wd-locks", 44, locks_in_words(tenures, events), stopped + bars + marks)
+
+
+def lock_legend() -> list[tuple[SafeString, str]]:
+    """Each look of `draw_locks` as a small picture, and what it means."""
+    box = '<svg width="12" height="12">{}</svg>'
+    bar = '<rect class="wd-tenure" data-end="{}" width="12" height="12" rx="2"/>'
+    looks = [(box.format(bar.format(end)), words) for end, words in TENURES.items()]
+    for look, words in dict(reversed(MARKS.values())).items():
+        mark = f'<svg class="wd-mark" data-mark="{look}" x="6" y="6" overflow="visible">'
+        looks.append((box.format(f"{mark}{SHAPES[look]}</svg>"), words))
+    stopped = '<rect class="wd-stopped" width="12" height="12"/>'
+    looks.append((box.format(stopped), "orders stopped"))
+    return [(mark_safe(picture), words) for picture, words in looks]  # noqa: S308 our own shapes
 
 
 def _tenure(tenure: Tenure, window: Window) -> str:

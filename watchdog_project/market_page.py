@@ -34,7 +34,15 @@ from locks.models import (
 from watchdog_project.authentication import OPERATE
 from watchdog_project.badge import badge_of
 from watchdog_project.dashboard import MarketRow, market_rows
-from watchdog_project.drawing import HEIGHTS, MARKS, Window, draw_axis, draw_locks, draw_strip
+from watchdog_project.drawing import (
+    HEIGHTS,
+    MARKS,
+    Window,
+    draw_axis,
+    draw_locks,
+    draw_strip,
+    lock_legend,
+)
 from watchdog_project.handover import tenure_facts
 from watchdog_project.status import snapshot
 from watchdog_project.timeline import Segment, identity_strips, lock_history
@@ -140,6 +148,7 @@ def _times(market: str, scope: str, window: Window) -> dict[str, Any]:
         "locks": draw_locks(history.tenures, history.events, window),
         "axis": draw_axis(window),
         "legend": tuple(status.lower() for status in HEIGHTS),
+        "lock_legend": lock_legend(),
         "segments": [_segment_line(one) for one in reversed(segments[-MOST_LINES:])],
         "lines": lines[:MOST_LINES],
         "lines_cut": history.cut or len(lines) > MOST_LINES,

@@ -51,11 +51,13 @@ def a_desk() -> None:
     for task, seconds in ((SWEEP, 60), (REAP, 15), (PRUNE, 3600)):
         TaskHeartbeat.objects.create(task=task, interval=seconds, finished_at=now)
     today = timezone.localdate()
+    # The day's pause in trading, at an hour that no picture is taken at.
+    pause = 1 + (timezone.localtime().hour + 4) % 22
+    hours = f"00:00-{pause:02}:00 {pause + 1:02}:00-24:00"
     write_sessions(
         now,
         lambda calendar, first, last: {
-            today + timedelta(days=days): "00:00-24:00" if days < 1 else "closed"
-            for days in range(-5, 3)
+            today + timedelta(days=days): hours for days in range(-5, 3)
         },
     )
     folder = LogFolder.objects.create(path="/srv/robots/logs", scanned_at=now)
@@ -202,7 +204,7 @@ def _trouble(now: datetime) -> None:
             market=market,
             severity=severity,
             state="firing" if market == "NG" else "acknowledged",
-            handled_by="" if market == "NG" else "anna",
+            handled_by="" if market == "NG" else "operator",
             summary=summary,
             since=_ago(now, hours),
             opened_at=_ago(now, hours),

@@ -94,7 +94,7 @@ def test_an_accepted_violation_of_a_market_that_passes_is_not_kept_quiet() -> No
     post(complete(at=ago(50)), incomplete("INTENT_X", at=ago(40)))
     (violation,) = explained().violations
     until = NOW + timedelta(days=7)
-    accept_violation(violation.id, by="anna", reason="old logger", until=until, now=NOW)
+    accept_violation(violation.id, by="desk", reason="old logger", until=until, now=NOW)
     found = explained()
     assert found.status == "OK"
     assert "1 violation accepted for now" in said(found)
@@ -174,8 +174,8 @@ def test_a_lease_that_no_sweep_has_seen_is_told() -> None:
 def test_a_forgotten_market_says_who_forgot_it_and_why() -> None:
     post(complete(at=ago(50)))
     row = WatchedMarket.objects.get()
-    forget_market(row.pk, by="anna", reason="sold the robot", now=NOW)
-    assert "anna let it be forgotten at 2026-04-01 10:00:00 CDT: sold the robot." in said(
+    forget_market(row.pk, by="desk", reason="sold the robot", now=NOW)
+    assert "desk let it be forgotten at 2026-04-01 10:00:00 CDT: sold the robot." in said(
         explained()
     )
 

@@ -30,7 +30,7 @@ from tests.identity.cast import (
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("registry")]
-WHO: dict[str, Any] = {"by": "anna", "reason": "known since Monday", "now": NOW}
+WHO: dict[str, Any] = {"by": "desk", "reason": "known since Monday", "now": NOW}
 UNTIL = NOW + timedelta(days=7)
 
 
@@ -43,7 +43,7 @@ def broken() -> Violation:
 def test_an_acknowledged_violation_stays_red(broken: Violation) -> None:
     acknowledge_violation(broken.pk, **WHO)
     broken.refresh_from_db()
-    assert (broken.acknowledged_by, broken.acknowledged_at) == ("anna", NOW)
+    assert (broken.acknowledged_by, broken.acknowledged_at) == ("desk", NOW)
     assert standing().status == "VIOLATION"
 
 
@@ -51,7 +51,7 @@ def test_an_operators_word_mends_and_the_next_breach_opens_another(broken: Viola
     mend_violation(broken.pk, **WHO)
     broken.refresh_from_db()
     assert (broken.end, broken.ended_by, broken.end_reason) == (
-        ViolationEnd.OPERATOR, "anna", WHO["reason"],
+        ViolationEnd.OPERATOR, "desk", WHO["reason"],
     )  # fmt: skip
     assert standing().status == "OK"
     newest = IdentityEvent.objects.filter(origin=EventOrigin.SWEEP).latest("id")

@@ -140,7 +140,7 @@ def test_what_an_operator_ended_is_not_opened_again_by_another_edit() -> None:
     post(complete())
     move("MES", "NQ")
     swept(SOON)
-    mend_violation(Violation.objects.get().pk, by="anna", reason="being moved", now=SOON)
+    mend_violation(Violation.objects.get().pk, by="desk", reason="being moved", now=SOON)
     move("MNQ", "RTY")
     swept(SOON)
     assert open_violations() == []

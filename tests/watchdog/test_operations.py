@@ -25,7 +25,7 @@ def client_in(group: str) -> Client:
     if not Group.objects.filter(name=group).exists():
         # Emptying the tables after a transactional test takes the migration's rows along.
         import_module("watchdog_project.migrations.0002_operators_groups").make_groups(apps, None)
-    user = User.objects.create_user(f"{group}-anna", is_staff=True)
+    user = User.objects.create_user(f"{group}-one", is_staff=True)
     user.groups.add(Group.objects.get(name=group))
     client = Client()
     client.force_login(user)
@@ -110,8 +110,8 @@ def test_a_lease_is_revoked_by_the_token_that_was_seen(operator: Client) -> None
     record.refresh_from_db()
     assert (record.state, record.fencing_token) == (LockState.REVOKED, 8)
     event = LockEvent.objects.get(type="CANONICAL_MARKET_LOCK_REVOKED")
-    assert (event.data["reason"], event.data["revoked_by"]) == (REASON, "operator-anna")
-    assert last_entry() == ("operator-anna", f"Revoked the lease of ES, token 7: {REASON}")
+    assert (event.data["reason"], event.data["revoked_by"]) == (REASON, "operator-one")
+    assert last_entry() == ("operator-one", f"Revoked the lease of ES, token 7: {REASON}")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -141,7 +141,7 @@ def test_orders_are_stopped_and_allowed_again(operator: Client, market: str) -> 
     assert kill_switch_engaged(market)
     assert kill_switch_engaged() == (market == "")
     switch = KillSwitch.objects.get(market=market)
-    assert (switch.reason, switch.changed_by) == (REASON, "operator-anna")
+    assert (switch.reason, switch.changed_by) == (REASON, "operator-one")
     assert last_entry()[1] == f"Engaged the kill switch for {market or 'all markets'}: {REASON}"
 
     operator.post(f"/admin/locks/killswitch/{switch.pk}/release/", {"reason": "over"})
@@ -174,7 +174,7 @@ def test_a_violation_is_dealt_with(
 
     operator.post(f"/admin/identity/violation/{violation.pk}/{act}/", form | {"reason": REASON})
 
-    assert last_entry() == ("operator-anna", f"{said}: {REASON}")
+    assert last_entry() == ("operator-one", f"{said}: {REASON}")
     assert [one.status for one in market_identities(datetime.now(UTC))] == [status]
 
 
@@ -212,7 +212,7 @@ def test_a_market_is_forgotten_until_there_is_news_of_it(operator: Client) -> No
     operator.post(f"/admin/identity/watchedmarket/{pk}/forget/", {"reason": REASON})
 
     watched = WatchedMarket.objects.get()
-    assert (watched.forgotten_by, watched.forgotten_reason) == ("operator-anna", REASON)
+    assert (watched.forgotten_by, watched.forgotten_reason) == ("operator-one", REASON)
     assert last_entry()[1] == f"Forgot ES: {REASON}"
     assert market_identities(datetime.now(UTC)) == []
 

@@ -120,7 +120,7 @@ def test_a_violation_that_came_and_went_between_two_sweeps_is_seen() -> None:
 def test_what_old_logs_tell_and_what_was_accepted_counts_as_the_sweeps_saw_it() -> None:
     span("OK", 600, 1)
     cast.a_violation("ES", historical=True)
-    cast.a_violation("ES", scope="Sim101", accepted_by="anna", accepted_until=NOW)
+    cast.a_violation("ES", scope="Sim101", accepted_by="desk", accepted_until=NOW)
 
     assert strip() == [("OK", 600, 0)]
 
