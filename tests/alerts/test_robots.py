@@ -122,6 +122,30 @@ def test_what_a_log_tells_becomes_a_finding_of_its_market(event: str, kind: Kind
     assert (finding.market, finding.since, finding.host) == ("ES", before(4), "trader-1")
 
 
+def test_instances_that_find_another_of_themselves_are_told_of_once_for_each_market() -> None:
+    start = datetime.now(UTC).replace(microsecond=0)
+
+    def at(seconds: float) -> datetime:
+        return start + timedelta(seconds=seconds)
+
+    for run, seconds in (("run-b", 1), ("run-c", 5), ("run-d", 9)):
+        said = {"account": "Sim101", "execution_instrument": "MES", "instance_id": "a1"}
+        post(
+            line("DUPLICATE_INSTANCE_DETECTED", at=at(seconds), run=run, data=said), now=at(seconds)
+        )
+    post(line("DUPLICATE_INSTANCE_DETECTED", at=at(-3600), run="old", data={}), now=start)
+
+    look(gather_facts(at(10)))
+
+    (alert,) = Alert.objects.filter(kind=Kind.DUPLICATE_INSTANCE_DETECTED)
+    assert (alert.market, alert.since, alert.resolved_at) == ("ES", at(1), None)
+    assert "3 times" in alert.summary
+    assert "run-d" in alert.who
+    look(gather_facts(at(9 + 601)))
+    alert.refresh_from_db()
+    assert alert.resolved_at == at(9 + 601)
+
+
 def test_a_connection_that_flaps_is_one_alert_and_its_recovery_closes_no_other_markets() -> None:
     """ES and CL are executed by two runs; both are lost, ES flaps and recovers, CL stays lost."""
     start = before(600)

@@ -121,6 +121,20 @@ def duplicate_executor_blocked(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def duplicate_instance_detected(facts: Facts) -> Iterator[Finding]:
+    for one in facts.duplicates:
+        yield Finding(
+            Kind.DUPLICATE_INSTANCE_DETECTED,
+            one.market,
+            one.scope,
+            "",
+            one.first_at,
+            f"A robot of {one.market or 'an unnamed market'} found another instance of itself "
+            f"running, and said so {_times(one.count)}.",
+            f"said by {_executor('', one.run_id, '')}",
+        )
+
+
 def restart_waiting(facts: Facts) -> Iterator[Finding]:
     for lease in facts.leases:
         if lease.state == "FREE":
@@ -349,6 +363,7 @@ def _reading(condition: Condition, part: str, *kinds: Kind) -> Reading:
 
 CONDITIONS: tuple[Reading, ...] = (
     _reading(duplicate_executor_blocked, "leases", Kind.DUPLICATE_EXECUTOR_BLOCKED),
+    _reading(duplicate_instance_detected, "duplicates", Kind.DUPLICATE_INSTANCE_DETECTED),
     _reading(restart_waiting, "leases", Kind.RESTART_WAITING),
     _reading(lock_stale, "leases", Kind.LOCK_STALE),
     _reading(lease_lost, "leases", Kind.LEASE_LOST),

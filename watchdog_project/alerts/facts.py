@@ -65,6 +65,21 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Robots of one market said lately that they found another instance of themselves running.
+
+    `run_id` is that of the last who said so; the times are theirs.
+    """
+
+    market: str
+    scope: str
+    run_id: str
+    first_at: datetime
+    last_at: datetime
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Breach:
     """An open violation that counts: not accepted, and not known from old logs only."""
 
@@ -151,6 +166,7 @@ class Facts:
 
     now: datetime
     leases: Sequence[Lease] = ()
+    duplicates: Sequence[Duplicate] = ()
     breaches: Sequence[Breach] = ()
     standings: Sequence[Standing] = ()
     liveness: Sequence[Liveness] = ()

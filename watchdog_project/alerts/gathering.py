@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Count, Max, Min, Q
 
-from identity.models import LogFolder, WatchedMarket
+from identity.models import IdentityEvent, LogFolder, WatchedMarket
 from identity.status import MarketIdentity, market_identities
 from identity.vitals import Vitals, market_vitals
 from locks.models import (
@@ -26,6 +26,7 @@ from locks.models import (
 )
 from watchdog_project.alerts.facts import (
     Breach,
+    Duplicate,
     Facts,
     Intake,
     Job,
@@ -67,6 +68,7 @@ def gather_facts(now: datetime) -> Facts:
 
     leases = read(lambda: _leases(now), "leases")
     identities = read(lambda: market_identities(now), "breaches", "standings")
+    duplicates = read(lambda: _duplicates(now - QUIET_AFTER), "duplicates")
     switches = read(_switches, "switches")
     vitals = read(lambda: market_vitals(now), "liveness")
     if "leases" in unread:
@@ -81,6 +83,7 @@ def gather_facts(now: datetime) -> Facts:
     return Facts(
         now=now,
         leases=leases,
+        duplicates=duplicates,
         breaches=_breaches(identities),
         standings=[_standing(one) for one in identities],
         liveness=_liveness(vitals, leases, now),
@@ -209,6 +212,29 @@ def _revoked(events: Sequence[LockEvent]) -> set[tuple[str, str, int]]:
         end=TenureEnd.REVOKED,
     )
     return set(tenures.values_list("lock__name", "lock__scope", "fencing_token"))
+
+
+def _duplicates(since: datetime) -> list[Duplicate]:
+    """Of each market, what its robots said since then of a second instance."""
+    said = IdentityEvent.objects.filter(
+        event_type="DUPLICATE_INSTANCE_DETECTED", historical=False, occurred_at__gte=since
+    )
+    rows = said.order_by("market", "scope").values("market", "scope")
+    told = rows.annotate(Max("pk"), first=Min("occurred_at"), last=Max("occurred_at"), n=Count("*"))
+    found = list(told)
+    speakers = said.filter(pk__in=[one["pk__max"] for one in found]).values_list("pk", "run_id")
+    run_of = dict(speakers)
+    return [
+        Duplicate(
+            market=one["market"],
+            scope=one["scope"],
+            run_id=run_of[one["pk__max"]],
+            first_at=one["first"],
+            last_at=one["last"],
+            count=one["n"],
+        )
+        for one in found
+    ]
 
 
 def _breaches(identities: Sequence[MarketIdentity]) -> list[Breach]:

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     DUPLICATE_EXECUTOR_BLOCKED = "DUPLICATE_EXECUTOR_BLOCKED"
     DUPLICATE_EXECUTOR = "DUPLICATE_EXECUTOR"
     STALE_TOKEN_USED = "STALE_TOKEN_USED"  # noqa: S105 the name of an alert
+    DUPLICATE_INSTANCE_DETECTED = "DUPLICATE_INSTANCE_DETECTED"
     RESTART_WAITING = "RESTART_WAITING"
     IDENTITY_VIOLATION = "IDENTITY_VIOLATION"
     IDENTITY_STALE = "IDENTITY_STALE"
@@ -72,6 +73,7 @@ DEFAULTS: dict[Kind, Rule] = {
     Kind.DUPLICATE_EXECUTOR_BLOCKED: _rule(Severity.EMERGENCY, 0, 5),
     Kind.DUPLICATE_EXECUTOR: _rule(Severity.EMERGENCY, 0, 5),
     Kind.STALE_TOKEN_USED: _rule(Severity.EMERGENCY, 0, 5),
+    Kind.DUPLICATE_INSTANCE_DETECTED: _rule(Severity.CRITICAL, 0, 30),
     Kind.RESTART_WAITING: _rule(Severity.QUIET, 0, 0),
     Kind.IDENTITY_VIOLATION: _rule(Severity.CRITICAL, 0, 30),
     Kind.IDENTITY_STALE: _rule(Severity.WARNING, 60, 60, market_hours_only=True),
@@ -96,6 +98,8 @@ WHAT_TO_DO: dict[Kind, str] = {
     "there, and count the positions.",
     Kind.STALE_TOKEN_USED: "Stop that run now and reconcile its orders: somebody else may hold "
     "the market.",
+    Kind.DUPLICATE_INSTANCE_DETECTED: "Find out which instance belongs there and stop the other, "
+    "then put both under the guard, which lets no second one start.",
     Kind.RESTART_WAITING: "Nothing, unless it lasts: it gets the market when the old lease ends.",
     Kind.IDENTITY_VIOLATION: "manage.py explain MARKET shows the evidence and what mends it.",
     Kind.IDENTITY_STALE: "See whether the robot is alive, and whether its log is read.",
