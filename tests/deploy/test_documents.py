@@ -13,6 +13,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 
 from identity import vocabulary
+from identity.troubles import SIGNALS
 from locks.models import LockEventType
 from tests.acceptance.test_up import SEEN, Up
 from tests.deploy.cast import ROOT
@@ -175,7 +176,8 @@ def test_every_fixed_event_is_in_the_reference() -> None:
     told = set(re.findall(r"`([A-Z_]+…?)`", documented("reference/events.md")))
     fixed = {one.value for one in LockEventType} | {
         vocabulary.INVARIANTS_STATUS, vocabulary.SELF_TEST, vocabulary.ENGINE_START,
-        vocabulary.ENGINE_STOP, *(f"{prefix}…" for prefix in vocabulary.IDENTITY_PREFIXES),
+        vocabulary.ENGINE_STOP, vocabulary.DUPLICATE_INSTANCE, *SIGNALS,
+        *(f"{prefix}…" for prefix in vocabulary.IDENTITY_PREFIXES),
     }  # fmt: skip
     assert told == fixed
 

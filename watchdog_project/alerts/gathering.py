@@ -14,6 +14,7 @@ from django.db.models import Count, Max, Min, Q
 from identity.models import IdentityEvent, LogFolder, WatchedMarket
 from identity.status import MarketIdentity, market_identities
 from identity.vitals import Vitals, market_vitals
+from identity.vocabulary import DUPLICATE_INSTANCE
 from locks.models import (
     KillSwitch,
     LockEvent,
@@ -217,7 +218,7 @@ def _revoked(events: Sequence[LockEvent]) -> set[tuple[str, str, int]]:
 def _duplicates(since: datetime) -> list[Duplicate]:
     """Of each market, what its robots said since then of a second instance."""
     said = IdentityEvent.objects.filter(
-        event_type="DUPLICATE_INSTANCE_DETECTED", historical=False, occurred_at__gte=since
+        event_type=DUPLICATE_INSTANCE, historical=False, occurred_at__gte=since
     )
     rows = said.order_by("market", "scope").values("market", "scope")
     told = rows.annotate(Max("pk"), first=Min("occurred_at"), last=Max("occurred_at"), n=Count("*"))
