@@ -29,7 +29,7 @@ class IdentityEventAdmin(EvidenceAdmin):
     )
     list_display_links = ("occurred_at", "event_type")
     list_filter = ("origin", "market", "event_type", "historical", "changed")
-    search_fields = ("event_type", "run_id", "stream_id")
+    search_fields = ("=market", "event_type", "run_id", "stream_id")
     date_hierarchy = "occurred_at"
     ordering = ("-occurred_at", "-id")
     list_select_related = ("source",)

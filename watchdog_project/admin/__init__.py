@@ -1,5 +1,7 @@
 """The admin of what looks at both apps, and of other people's models in the same theme."""
 
+from django.contrib.admin import FieldListFilter
+
 from watchdog_project.admin import (
     alerting,
     alerts,
@@ -13,6 +15,9 @@ from watchdog_project.admin import (
     schedule,
     sessions,
 )
+from watchdog_project.narrowing import RecentValues, is_free_text
+
+FieldListFilter.register(is_free_text, RecentValues, take_priority=True)
 
 __all__ = [
     "alerting",

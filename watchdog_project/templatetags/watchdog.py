@@ -18,6 +18,7 @@ from watchdog_project.authentication import OPERATE
 from watchdog_project.badge import ICON_OF, LOOKS, badge_of
 from watchdog_project.csv_export import csv_url
 from watchdog_project.market_page import market_url
+from watchdog_project.narrowing import date_drill
 from watchdog_project.runbook_page import runbook_url
 
 register = template.Library()
@@ -85,6 +86,12 @@ def alerts_address(pk: int | None = None) -> str:
 def csv_address(changelist: ChangeList) -> str:
     """Where a list is found as CSV; empty where it is not ours."""
     return csv_url(changelist)
+
+
+@register.inclusion_tag("admin/date_hierarchy.html")
+def days_of(changelist: ChangeList) -> dict[str, Any]:
+    """A list's links to its years, months and days."""
+    return date_drill(changelist)
 
 
 @register.filter
