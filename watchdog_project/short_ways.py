@@ -65,7 +65,8 @@ def renew(request: HttpRequest) -> HttpResponse | None:
             "renewals": renewal.renewals,
             "kill_switch_active": renewal.kill_switch_active,
         }
-        answer = HttpResponse(json.dumps(told), content_type="application/json")
+        content = json.dumps(told, separators=(",", ":"))
+        answer = HttpResponse(content, content_type="application/json")
     answer["Content-Length"] = str(len(answer.content))
     tell_who(answer, {"key_prefix": holder.key_prefix, "run_id": holder.run_id})
     return answer

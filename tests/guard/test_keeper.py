@@ -132,6 +132,13 @@ def test_the_robots_whole_group_dies_when_guard_and_keeper_are_killed_together(
     assert eventually(lambda: not is_held(root / "runtime_locks" / ".canonical_ES.guard"), 2)
 
 
+def is_stopped(process: psutil.Process) -> bool:
+    try:
+        return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_a_stopped_group_dies_as_well_when_guard_and_keeper_are_killed_together(
     robots: Robots, tmp_path: Path
 ) -> None:
@@ -141,6 +148,7 @@ def test_a_stopped_group_dies_as_well_when_guard_and_keeper_are_killed_together(
     robots.remember(run)
     keeper = run.keeper()
     os.killpg(robot, signal.SIGSTOP)
+    assert eventually(lambda: all(is_stopped(one) for one in keeper.children(recursive=True)))
     os.kill(run.pid, signal.SIGSTOP)
     keeper.kill()
     os.kill(run.pid, signal.SIGKILL)

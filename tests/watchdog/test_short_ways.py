@@ -74,6 +74,11 @@ def told(answer: HttpResponse) -> tuple[int, str, Any]:
     return answer.status_code, answer.headers["Content-Type"], body
 
 
+def test_both_ways_spell_a_renewals_answer_the_same(renew: Renew, body: dict[str, Any]) -> None:
+    at_a_glance, at_length = (renew(body, at_a_glance=way).content for way in (True, False))
+    assert at_a_glance == at_length.replace(b'"renewals":2', b'"renewals":1')
+
+
 def test_a_renewal_by_a_known_key_asks_for_nothing_but_the_lease(
     client: Client, key: str, body: dict[str, Any]
 ) -> None:
