@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def operator() -> Client:
     client = Client()
-    client.force_login(User.objects.create_superuser("ann"))
+    client.force_login(User.objects.create_superuser("chief"))
     return client
 
 
@@ -65,7 +65,7 @@ def test_an_alert_is_acknowledged_with_a_reason_and_it_is_kept(
     page(operator, address, {"reason": "I see to it"})
 
     alert.refresh_from_db()
-    assert (alert.state, alert.handled_by) == ("acknowledged", "ann")
+    assert (alert.state, alert.handled_by) == ("acknowledged", "chief")
     assert AlertStep.objects.get(step="acknowledged").reason == "I see to it"
     assert "I see to it" in page(operator, f"alert/{alert.pk}/history/")
 
@@ -220,7 +220,7 @@ def test_a_window_is_entered_by_the_clock_of_its_zone_through_a_change_of_it(
     page(operator, "maintenancewindow/add/", WINDOW)
 
     window = MaintenanceWindow.objects.get()
-    assert (window.market, window.created_by) == ("ES", "ann")
+    assert (window.market, window.created_by) == ("ES", "chief")
     # Clocks are set forward in the night between.
     assert window.starts_at == datetime(2036, 3, 8, 22, 0, tzinfo=UTC)
     assert window.ends_at == datetime(2036, 3, 9, 21, 0, tzinfo=UTC)

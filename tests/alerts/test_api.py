@@ -32,7 +32,7 @@ def now() -> datetime:
 @pytest.fixture
 def operator() -> APIClient:
     client = APIClient(raise_request_exception=False)
-    client.credentials(HTTP_AUTHORIZATION=f"Api-Key {create_api_key('ann', 'operator')}")
+    client.credentials(HTTP_AUTHORIZATION=f"Api-Key {create_api_key('chief', 'operator')}")
     return client
 
 
@@ -78,7 +78,7 @@ def test_an_operator_acknowledges_with_a_reason(operator: APIClient, alert: Aler
 
     assert answer.status_code == 200
     assert answer.json()["state"] == "acknowledged"
-    assert (answer.json()["handled_by"], answer.json()["handled_reason"]) == ("ann", "on it")
+    assert (answer.json()["handled_by"], answer.json()["handled_reason"]) == ("chief", "on it")
 
 
 def test_an_operator_snoozes_until_a_time_of_a_zone(operator: APIClient, alert: Alert) -> None:

@@ -170,7 +170,7 @@ def test_a_run_that_comes_back_to_a_market_that_is_anothers_is_told_of_for_ten_m
 
 
 def test_every_kill_switch_that_is_engaged_is_told_of() -> None:
-    switches = [Switch("", ago(5), "ann", "drill"), Switch("ES", ago(5), "ann", "")]
+    switches = [Switch("", ago(5), "chief", "drill"), Switch("ES", ago(5), "chief", "")]
 
     told = found(Kind.KILL_SWITCH_ENGAGED, facts(switches=switches))
 

@@ -99,14 +99,14 @@ def test_a_refused_renewal_is_a_lost_lease_unless_an_operator_took_it() -> None:
     Tenure.objects.all().delete()
     LockRecord.objects.all().delete()
     grant = HOLDER.acquire()
-    revoke_lease(ES, grant.fencing_token, reason="drill", by="ann")
+    revoke_lease(ES, grant.fencing_token, reason="drill", by="chief")
     with pytest.raises(LockRefused):
         renew_lease(HOLDER.holding(grant))
     assert "LEASE_LOST" not in kinds()
 
 
 def test_a_kill_switch_that_is_engaged_or_gone_is_a_finding() -> None:
-    set_kill_switch("ES", engaged=True, reason="drill", by="ann")
+    set_kill_switch("ES", engaged=True, reason="drill", by="chief")
     assert kinds() == {"KILL_SWITCH_ENGAGED"}
 
     KillSwitch.objects.all().delete()
@@ -155,7 +155,7 @@ def test_a_part_that_cannot_be_read_is_named_and_costs_the_others_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     HOLDER.acquire()
-    set_kill_switch("ES", engaged=True, reason="drill", by="ann")
+    set_kill_switch("ES", engaged=True, reason="drill", by="chief")
     monkeypatch.setattr(gathering, "market_identities", lambda now: 1 / 0)
 
     seen = gather_facts(timezone.now())

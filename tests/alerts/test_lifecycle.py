@@ -283,7 +283,7 @@ def test_what_cannot_be_read_neither_opens_nor_closes_anything(book: Book) -> No
 
 
 def test_a_rule_that_is_switched_off_closes_its_alerts_and_opens_none(book: Book) -> None:
-    engaged = facts(switches=[Switch("ES", ago(5), "ann", "drill")])
+    engaged = facts(switches=[Switch("ES", ago(5), "chief", "drill")])
     book.look(engaged)
     kind = Kind.KILL_SWITCH_ENGAGED
     book.rules[kind] = replace(book.rules[kind], enabled=False)

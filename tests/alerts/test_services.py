@@ -24,7 +24,7 @@ from watchdog_project.alerts.services import (
 
 pytestmark = pytest.mark.django_db
 
-WHO: dict[str, Any] = {"by": "ann", "reason": "I see to it"}
+WHO: dict[str, Any] = {"by": "chief", "reason": "I see to it"}
 
 
 def only() -> Alert:
@@ -104,11 +104,11 @@ def test_acknowledging_takes_a_reason_and_is_kept() -> None:
     alert = only()
     assert (alert.state, alert.handled_by, alert.handled_reason) == (
         "acknowledged",
-        "ann",
+        "chief",
         "I see to it",
     )
     step = AlertStep.objects.get(step="acknowledged")
-    assert (step.by, step.reason, step.at) == ("ann", "I see to it", later(3))
+    assert (step.by, step.reason, step.at) == ("chief", "I see to it", later(3))
 
 
 def test_a_snooze_ends_by_itself() -> None:
@@ -131,7 +131,7 @@ def test_a_snooze_without_a_reason_or_an_end_ahead_is_refused(
     look(facts(breaches=[breach()]))
 
     with pytest.raises(AlertRefused) as refused:
-        snooze_alert(only().pk, until=until, by="ann", reason=reason, now=NOW)
+        snooze_alert(only().pk, until=until, by="chief", reason=reason, now=NOW)
 
     assert (refused.value.code, only().state) == (code, "firing")
 

@@ -62,7 +62,7 @@ def test_what_goes_wrong_between_two_looks_is_seen_by_the_second(channel: Channe
     def wait(seconds: float) -> None:
         clock.wait(seconds)
         if clock.waits == 1:
-            set_kill_switch("ES", engaged=True, reason="drill", by="ann")
+            set_kill_switch("ES", engaged=True, reason="drill", by="chief")
 
     written = watch(5, clock, wait, lambda: asked.append(clock.now))
 
@@ -71,7 +71,7 @@ def test_what_goes_wrong_between_two_looks_is_seen_by_the_second(channel: Channe
 
 
 def test_a_sender_that_cannot_be_found_costs_no_message(channel: Channel) -> None:
-    set_kill_switch("ES", engaged=True, reason="drill", by="ann")
+    set_kill_switch("ES", engaged=True, reason="drill", by="chief")
     now = timezone.now()
 
     def gone() -> None:

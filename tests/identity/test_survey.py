@@ -112,7 +112,7 @@ def test_what_an_operator_decides_between_reading_and_writing_holds(act: str) ->
     until = NOW + timedelta(days=1)
 
     def decide() -> None:
-        said: dict[str, Any] = {"by": "ann", "reason": "known", "now": AT_ONCE}
+        said: dict[str, Any] = {"by": "chief", "reason": "known", "now": AT_ONCE}
         if act == "accept":
             accept_violation(violation, until=until, **said)
         else:
@@ -125,7 +125,9 @@ def test_what_an_operator_decides_between_reading_and_writing_holds(act: str) ->
 def test_a_market_forgotten_between_reading_and_writing_is_said_no_more() -> None:
     post(complete())
     row = WatchedMarket.objects.get()
-    assert sweep_while(lambda: forget_market(row.pk, by="ann", reason="gone", now=AT_ONCE)) == set()
+    assert (
+        sweep_while(lambda: forget_market(row.pk, by="chief", reason="gone", now=AT_ONCE)) == set()
+    )
     assert result().checked_at == NOW
     assert swept(NEXT) == {}
 

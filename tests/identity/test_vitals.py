@@ -118,7 +118,7 @@ def test_lines_that_name_no_run_are_nobodys_trouble() -> None:
 def test_a_market_that_was_forgotten_is_not_told_of() -> None:
     post(executes())
     row = WatchedMarket.objects.get(market="ES")
-    forget_market(row.pk, by="ann", reason="not ours", now=NOW)
+    forget_market(row.pk, by="chief", reason="not ours", now=NOW)
 
     assert market_vitals(NOW) == []
 

@@ -193,7 +193,7 @@ def an_alert(now: datetime) -> Alert:
         starts_at=now,
         ends_at=now + timedelta(hours=1),
         reason="exchange tests",
-        created_by="ann",
+        created_by="chief",
     )
     return alert
 

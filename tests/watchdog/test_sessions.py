@@ -49,7 +49,7 @@ def chicago(*when: int) -> datetime:
 
 
 def correct(hours: str, day: date = THANKSGIVING, reason: str = "notice 26-118") -> SessionDay:
-    return correct_day(EQUITY, day, hours, by="ann", reason=reason, now=TUESDAY)
+    return correct_day(EQUITY, day, hours, by="chief", reason=reason, now=TUESDAY)
 
 
 def test_sixty_days_are_written_for_every_calendar_of_the_registry() -> None:
@@ -87,7 +87,7 @@ def test_a_correction_stands_above_the_calendar_and_survives_the_next_daily_job(
     assert (told.open, told.next_change_at) == (False, chicago(2026, 11, 26, 17))
     row = SessionDay.objects.get(calendar_key=EQUITY, day=THANKSGIVING)
     assert row.hours == "00:00-16:00 17:00-24:00"
-    assert (row.corrected_by, row.reason) == ("ann", "notice 26-118")
+    assert (row.corrected_by, row.reason) == ("chief", "notice 26-118")
 
 
 def test_a_correction_that_is_withdrawn_gives_the_calendar_its_word_back() -> None:
@@ -220,7 +220,7 @@ def test_the_command_says_which_calendar_nobody_has() -> None:
 @pytest.fixture
 def page_of(client: Client) -> Callable[..., Client]:
     def as_user(*permissions: str) -> Client:
-        user = User.objects.create_user("ann", is_staff=True)
+        user = User.objects.create_user("chief", is_staff=True)
         user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
         client.force_login(user)
         return client
@@ -242,7 +242,7 @@ def test_an_operator_corrects_a_day_in_the_admin_and_it_is_kept_who_did(
 
     assert done.status_code == 302
     row.refresh_from_db()
-    assert (row.corrected_hours, row.corrected_by) == ("00:00-12:00", "ann")
+    assert (row.corrected_hours, row.corrected_by) == ("00:00-12:00", "chief")
     assert row.hours == "00:00-16:00 17:00-24:00"
     (entry,) = LogEntry.objects.all()
     assert "Corrected hours" in entry.get_change_message()
