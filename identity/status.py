@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
@@ -62,6 +63,33 @@ class MarketIdentity:
         return f"from logs of {timezone.localtime(self.evidence_at):%Y-%m-%d}"
 
 
+class _Watched(NamedTuple):
+    """A watched market's row, and how the newest run of it stands."""
+
+    pk: int
+    market: str
+    scope: str
+    run_id: str
+    evidence_at: datetime
+    evidence_from: str
+    historical: bool
+    run_stopped_at: datetime | None
+    run_last_seen_at: datetime | None
+
+
+class _Result(NamedTuple):
+    """The newest result of one origin."""
+
+    watched_id: int
+    origin: str
+    passed: bool | None
+    checked_at: datetime
+    changed_at: datetime
+    run_id: str
+    execution_instrument: str
+    stream_ids: list[str]
+
+
 def market_identities(now: datetime, market: str | None = None) -> list[MarketIdentity]:
     """Every watched market (or every scope of one), worst first; three queries at most."""
     last_run = RobotRun.objects.filter(run_id=OuterRef("run_id")).order_by("-last_seen_at")
@@ -75,9 +103,10 @@ def market_identities(now: datetime, market: str | None = None) -> list[MarketId
         watched = watched.filter(market=market)
         violations = violations.filter(market=market)
         known = known.filter(watched__market=market)
-    rows = list(watched)
-    results: dict[int, dict[str, InvariantResult]] = defaultdict(dict)
-    for result in known:
+    # Plain rows: with a thousand markets, making models of them is what costs.
+    rows = [_Watched._make(row) for row in watched.values_list(*_Watched._fields)]
+    results: dict[int, dict[str, _Result]] = defaultdict(dict)
+    for result in map(_Result._make, known.values_list(*_Result._fields)):
         results[result.watched_id][result.origin] = result
     open_by_market: dict[tuple[str, str], list[Violation]] = defaultdict(list)
     for violation in violations.order_by("opened_at", "pk"):
@@ -103,15 +132,14 @@ def counts_as_red(violation: Violation, now: datetime) -> bool:
 
 
 def _identity(
-    row: WatchedMarket,
-    results: dict[str, InvariantResult],
+    row: _Watched,
+    results: dict[str, _Result],
     violations: list[Violation],
     now: datetime,
 ) -> MarketIdentity:
     own, robots = results.get(EventOrigin.SWEEP), results.get(EventOrigin.ROBOT)
     red = [violation for violation in violations if counts_as_red(violation, now)]
-    stopped_at: datetime | None = getattr(row, "run_stopped_at", None)
-    idle = stopped_cleanly(stopped_at, getattr(row, "run_last_seen_at", None))
+    idle = stopped_cleanly(row.run_stopped_at, row.run_last_seen_at)
     # A report speaks for the run that sent it, until another run has taken the market over.
     unreadable_report = (
         robots is not None and robots.passed is None and robots.run_id in ("", row.run_id)
@@ -127,11 +155,11 @@ def _identity(
         evidence_at=row.evidence_at,
         changed_at=own.changed_at if own else None,
         execution_instrument=own.execution_instrument if own else "",
-        stream_ids=list(own.stream_ids) if own else [],
+        stream_ids=own.stream_ids if own else [],
         historical=row.historical,
         evidence_from=row.evidence_from,
         run_id=row.run_id,
-        stopped_at=stopped_at if idle else None,
+        stopped_at=row.run_stopped_at if idle else None,
         reported=robots.passed if robots else None,
         violations=violations,
         red_violations=red,

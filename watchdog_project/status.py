@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from django.db import DatabaseError, InterfaceError, connection, transaction
@@ -43,6 +43,22 @@ VERDICTS = {IdentityStatus.OK: True, IdentityStatus.VIOLATION: False}
 
 T = TypeVar("T")
 Market = tuple[str, str]
+
+
+class _Lock(NamedTuple):
+    """What is told of a lock's record. With a thousand of them, making models is what costs."""
+
+    name: str
+    scope: str
+    state: str
+    run_id: str
+    host: str
+    execution_instrument: str
+    fencing_token: int
+    acquired_at: datetime | None
+    renewed_at: datetime | None
+    expires_at: datetime | None
+    free_at: datetime | None
 
 
 @dataclass
@@ -165,7 +181,7 @@ def _status(
 
 def _rows(
     identities: list[MarketIdentity],
-    locks: dict[Market, LockRecord],
+    locks: dict[Market, _Lock],
     engaged: frozenset[str] | None,
     now: datetime,
 ) -> list[dict[str, Any]]:
@@ -189,7 +205,7 @@ def _row(
     market: str,
     scope: str,
     identity: dict[str, Any],
-    lock: LockRecord | None,
+    lock: _Lock | None,
     engaged: frozenset[str] | None,
     now: datetime,
 ) -> dict[str, Any]:
@@ -257,7 +273,7 @@ def _violation(violation: Violation) -> dict[str, Any]:
     }
 
 
-def _lock(lock: LockRecord, now: datetime) -> dict[str, Any]:
+def _lock(lock: _Lock, now: datetime) -> dict[str, Any]:
     held = lock.state == LockState.HELD
     return {
         "state": lock.state,
@@ -273,11 +289,12 @@ def _lock(lock: LockRecord, now: datetime) -> dict[str, Any]:
     }
 
 
-def _locks(market: str | None) -> dict[Market, LockRecord]:
-    records = LockRecord.objects.filter(kind=LockKind.CANONICAL_MARKET).defer("nonce_hash")
+def _locks(market: str | None) -> dict[Market, _Lock]:
+    records = LockRecord.objects.filter(kind=LockKind.CANONICAL_MARKET)
     if market is not None:
         records = records.filter(name=market)
-    return {(record.name, record.scope): record for record in records}
+    rows = map(_Lock._make, records.values_list(*_Lock._fields))
+    return {(row.name, row.scope): row for row in rows}
 
 
 def _engaged_switches() -> frozenset[str]:

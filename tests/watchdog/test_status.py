@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db import connection
+from django.db.models import Model
+from django.db.models.signals import post_init
 from django.test.utils import CaptureQueriesContext
 
 from canonical_guard.errors import UnknownInstrument
-from identity.models import (
-    IngestSource,
-)
+from identity.models import IngestSource, InvariantResult, RobotRun, WatchedMarket
 from locks.models import KillSwitch, LockRecord
 from tests.watchdog.cast import (
     NOW,
@@ -213,6 +215,24 @@ def test_the_number_of_queries_does_not_grow_with_the_markets() -> None:
     asked = [query for query in captured if "SAVEPOINT" not in query["sql"]]
     assert len(told["markets"]) == 4
     assert len(asked) == 9  # and one more where days are written
+
+
+def test_no_models_are_made_of_markets_that_stand_well() -> None:
+    a_passing_market()
+    a_held_lease()
+    made: set[type[Model]] = set()
+
+    def note(sender: type[Model], **_: Any) -> None:
+        made.add(sender)
+
+    post_init.connect(note)
+    try:
+        told = snapshot(NOW)
+    finally:
+        post_init.disconnect(note)
+
+    assert told["markets"][0]["lock"]["fencing_token"] == 42
+    assert not made & {WatchedMarket, InvariantResult, RobotRun, LockRecord}
 
 
 @pytest.mark.parametrize("symbol", ["ES", "es", "MES", "MES 03-26", "/MES"])
