@@ -6,7 +6,7 @@ from copy import copy
 from datetime import date, datetime
 from typing import Any
 
-from django.contrib.admin import AllValuesFieldListFilter
+from django.contrib.admin import AllValuesFieldListFilter, RelatedFieldListFilter
 from django.contrib.admin.templatetags.admin_list import date_hierarchy
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import CharField, Field, GenericIPAddressField, QuerySet, TextField
@@ -31,11 +31,27 @@ class RecentValues(AllValuesFieldListFilter):
         field_path: str,
     ) -> None:
         super().__init__(field, request, params, model, model_admin, field_path)
-        rows = model_admin.get_queryset(request).order_by()
-        newest = rows.filter(pk__in=rows.order_by("-pk").values("pk")[:LOOKED_AT])
+        newest = _newest(model_admin.get_queryset(request))
         found = set(newest.values_list(field_path, flat=True).distinct())
         found.update(self.lookup_val or ())
         self.lookup_choices: Any = sorted(found, key=lambda value: (value is None, value))
+
+
+class RecentRelated(RelatedFieldListFilter):
+    """Offers what the newest rows belong to; the library's own offers all that there is."""
+
+    def field_choices(self, field: Any, request: Any, model_admin: Any) -> Any:
+        newest = _newest(model_admin.get_queryset(request))
+        return field.get_choices(
+            include_blank=False,
+            limit_choices_to={"pk__in": newest.values(f"{self.field_path}__pk")},
+            ordering=self.field_admin_ordering(field, request, model_admin),
+        )
+
+
+def _newest(rows: QuerySet[Any]) -> QuerySet[Any]:
+    plain = rows.order_by()
+    return plain.filter(pk__in=plain.order_by("-pk").values("pk")[:LOOKED_AT])
 
 
 def is_free_text(field: Field[Any, Any]) -> bool:

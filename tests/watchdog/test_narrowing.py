@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from identity.models import IdentityEvent
+from identity.models import IdentityEvent, IngestError, IngestSource
 from watchdog_project import narrowing
 
 pytestmark = pytest.mark.django_db
@@ -95,6 +95,23 @@ def test_a_filter_offers_what_the_newest_rows_hold_and_what_is_chosen(
     assert offered(operator, f"{EVENTS}?q=cl", "market") == ["ES", "NQ"]
     found = operator.get(f"{EVENTS}?q=cl").content.decode()
     assert found.count("STREAM_STATE</a>") == 1
+
+
+def test_errors_are_narrowed_to_the_sources_of_the_newest_and_to_any_by_its_link(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(narrowing, "LOOKED_AT", 2)
+    sources = [IngestSource.objects.create(name=f"{n}.log", fingerprint=str(n)) for n in range(3)]
+    for source in sources:
+        IngestError.objects.create(at=NOON, code="NOT_JSON", source=source)
+    errors = "/admin/identity/ingesterror/"
+
+    assert offered(operator, errors, "source__id__exact") == [
+        str(source.pk) for source in (sources[2], sources[1])
+    ]
+    page = operator.get(f"{errors}?source__id__exact={sources[0].pk}").content.decode()
+    assert "0.log" in page
+    assert page.count("NOT_JSON</") == 1
 
 
 @pytest.mark.parametrize(

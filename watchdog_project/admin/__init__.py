@@ -1,6 +1,7 @@
 """The admin of what looks at both apps, and of other people's models in the same theme."""
 
 from django.contrib.admin import FieldListFilter
+from django.db.models import ForeignKey
 
 from watchdog_project.admin import (
     alerting,
@@ -15,9 +16,12 @@ from watchdog_project.admin import (
     schedule,
     sessions,
 )
-from watchdog_project.narrowing import RecentValues, is_free_text
+from watchdog_project.narrowing import RecentRelated, RecentValues, is_free_text
 
 FieldListFilter.register(is_free_text, RecentValues, take_priority=True)
+FieldListFilter.register(
+    lambda field: isinstance(field, ForeignKey), RecentRelated, take_priority=True
+)
 
 __all__ = [
     "alerting",
