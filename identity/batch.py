@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import DateTimeField, F, Value
+from django.db.models.functions import Coalesce, Greatest
 
 from identity import ledger, results
 from identity.admission import Admitted, Markets, Place, admit
@@ -92,21 +93,21 @@ class Line:
 def commit_batch(
     source_id: int,
     move: Move | None,
-    lines: Sequence[Line],
+    parts: Sequence[Sequence[Line]],
     place: Place,
     markets: Markets,
     now: datetime,
     tenures: TenureFacts | None,
     *,
     name: str = "",
-) -> Outcome | None:
+) -> list[Outcome] | None:
     """One transaction: the source moves on, new events are stored, and what they mean is recorded.
 
+    `parts` are the lines of each who asked for it, and what is returned is the outcome of each.
     None, and nothing done, where somebody else moved the source first.
     """
-    admitted = list(_admit(lines, place, markets, now, tenures))
-    outcome = Outcome(rejected=[_rejected(line) for line in lines if _bad(line)])
-    outcome.rejections = len(outcome.rejected)
+    lines = [line for part in parts for line in part]
+    admitted = _once(list(_admit(lines, place, markets, now, tenures)))
     rows = [_row(one, source_id, now) for one in admitted]
     with transaction.atomic():
         # Both are writes to the source's row, so that on PostgreSQL one sender's batches queue.
@@ -115,13 +116,33 @@ def commit_batch(
         elif not _move_on(source_id, move, name):
             return None
         new_keys = insert_events(rows)
-        new = [one for one in _once(admitted) if one.key in new_keys]
-        outcome.accepted = len(new)
-        outcome.duplicates = len(admitted) - len(new) + (move.passed_over if move else 0)
-        outcome.warnings = _warnings(new, lines)
+        new = [one for one in admitted if one.key in new_keys]
+        outcomes = _outcomes(parts, new)
+        if move is not None:
+            outcomes[0].duplicates += move.passed_over
         _record(new, place, name or place.log, markets, now, tenures)
-        _count(source_id, outcome, new, now)
-    return outcome
+        _count(source_id, outcomes, new, now)
+    return outcomes
+
+
+def _outcomes(parts: Sequence[Sequence[Line]], new: Sequence[Admitted]) -> list[Outcome]:
+    """What became of each part's lines; an event is accepted with the first line that brings it."""
+    not_seen = {one.key: one for one in new}
+    outcomes = []
+    for part in parts:
+        outcome = Outcome()
+        for line in part:
+            if isinstance(line.read, Unreadable):
+                outcome.rejected.append(_rejected(line, line.read))
+            elif (one := not_seen.pop(line.key, None)) is None:
+                outcome.duplicates += 1
+            else:
+                outcome.accepted += 1
+                if one.problems:
+                    outcome.warnings.append(_warning(line, one))
+        outcome.rejections = len(outcome.rejected)
+        outcomes.append(outcome)
+    return outcomes
 
 
 def _admit(
@@ -175,18 +196,19 @@ def _move_on(source_id: int, move: Move, name: str) -> bool:
     )
 
 
-def _count(source_id: int, outcome: Outcome, new: Sequence[Admitted], now: datetime) -> None:
-    errors = [*outcome.rejected, *outcome.warnings]
+def _count(
+    source_id: int, outcomes: Sequence[Outcome], new: Sequence[Admitted], now: datetime
+) -> None:
+    errors = [error for one in outcomes for error in (*one.rejected, *one.warnings)]
     changes: dict[str, Any] = {
-        "accepted": F("accepted") + outcome.accepted,
-        "duplicates": F("duplicates") + outcome.duplicates,
+        "accepted": F("accepted") + len(new),
+        "duplicates": F("duplicates") + sum(one.duplicates for one in outcomes),
         "rejected": F("rejected") + len(errors),
         "updated_at": now,
     }
-    newest = max((one.at for one in new), default=None)
-    source = IngestSource.objects.get(pk=source_id)
-    if newest is not None:
-        changes["last_event_at"] = max(newest, source.last_event_at or newest)
+    if new:
+        newest = Value(max(one.at for one in new), output_field=DateTimeField())
+        changes["last_event_at"] = Greatest(Coalesce("last_event_at", newest), newest)
     IngestSource.objects.filter(pk=source_id).update(**changes)
     if not errors:
         return
@@ -223,27 +245,10 @@ def _row(one: Admitted, source_id: int, now: datetime) -> EventRow:
     )
 
 
-def _bad(line: Line) -> bool:
-    return isinstance(line.read, Unreadable)
+def _rejected(line: Line, why: Unreadable) -> Rejected:
+    return Rejected(line.index, why.code, why.detail, why.sample, line.offset)
 
 
-def _rejected(line: Line) -> Rejected:
-    assert isinstance(line.read, Unreadable)  # noqa: S101 for the type checker
-    return Rejected(line.index, line.read.code, line.read.detail, line.read.sample, line.offset)
-
-
-def _warnings(new: Sequence[Admitted], lines: Sequence[Line]) -> list[Rejected]:
-    doubtful = [one for one in new if one.problems]
-    if not doubtful:
-        return []
-    index_of = {line.key: line.index for line in lines}
-    return [
-        Rejected(
-            index_of[one.key],
-            REPORT_UNREADABLE,
-            " ".join(one.problems),
-            sample_of(str(dict(one.event.data))),
-            one.offset,
-        )
-        for one in doubtful
-    ]
+def _warning(line: Line, one: Admitted) -> Rejected:
+    sample = sample_of(str(dict(one.event.data)))
+    return Rejected(line.index, REPORT_UNREADABLE, " ".join(one.problems), sample, one.offset)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from django.db import connection, transaction
 from django.db.models import F
@@ -15,6 +16,7 @@ from django.db.models import F
 from identity.admission import Place, file_key, posted_key
 from identity.batch import Line, Move, Outcome, Rejected, commit_batch
 from identity.facts import TenureFacts
+from identity.groupcommit import GroupCommit
 from identity.logfile import (
     Chunk,
     FileLine,
@@ -46,6 +48,8 @@ from identity.sources import (
 LINES_A_BATCH = {"sqlite": 1000, "postgresql": 3000}
 # On SQLite, where more of them than this were never seen together: each may be a row of its own.
 NAMES_A_BATCH = 250
+# Posted lines that share a transaction with others'; so many more have one of their own.
+SHARES_A_BATCH = 100
 TRUNCATED = "TRUNCATED"
 
 
@@ -57,17 +61,43 @@ def ingest_posted(
     A line's identity is its event_id or else its content, so sending again adds nothing. A bad line
     costs only itself; `index` counts from 0 over all lines given.
     """
-    outcome = Outcome()
-    source = posted_source(place, now)
-    markets = load_markets()
     read = [_posted_line(index, line, place) for index, line in enumerate(lines)]
+    sender = _Sender(place, tenures)
+    # A caller's transaction decides over his own lines alone.
+    if 0 < len(read) <= SHARES_A_BATCH and not connection.in_atomic_block:
+        return _POSTED.submit(sender, _Posted(read, now), len(read))
+    outcome = Outcome()
     most = _lines_at_once(read)
     for start in range(0, len(read), most):
-        part = read[start : start + most]
-        done = commit_batch(source, None, part, place, markets, now, tenures)
-        if done is not None:
-            outcome.add(done)
+        (done,) = _commit_posted(sender, [_Posted(read[start : start + most], now)])
+        outcome.add(done)
     return outcome
+
+
+class _Sender(NamedTuple):
+    """Whose requests may be committed together: what one source posts, judged by the same."""
+
+    place: Place
+    tenures: TenureFacts | None
+
+
+class _Posted(NamedTuple):
+    lines: Sequence[Line]
+    now: datetime
+
+
+def _commit_posted(sender: _Sender, requests: Sequence[_Posted]) -> list[Outcome]:
+    place, tenures = sender
+    # By the newest clock: none of the lines lies in the future of him who judges it.
+    now = max(request.now for request in requests)
+    source, markets = posted_source(place, now), load_markets()
+    parts = [request.lines for request in requests]
+    done = commit_batch(source, None, parts, place, markets, now, tenures)
+    assert done is not None  # noqa: S101 for the type checker: nobody moves what is not read
+    return done
+
+
+_POSTED = GroupCommit(_commit_posted, NAMES_A_BATCH)
 
 
 def ingest_file(
@@ -154,10 +184,10 @@ def _store(
     lines = [line for line in read if not _counted_long_ago(line, positions)]
     move = Move(position, chunk.end, chunk.last_read, len(read) - len(lines))
     done = commit_batch(
-        position.source_id, move, lines, place, markets, now, tenures, name=str(path)
+        position.source_id, move, [lines], place, markets, now, tenures, name=str(path)
     )
-    # Another process was faster: what it read is counted, and the next round goes on behind it.
-    return done or outcome
+    # Else another process was faster: what it read is counted; the next round goes on behind it.
+    return done[0] if done is not None else outcome
 
 
 def _counted_long_ago(line: Line, positions: Sequence[Position]) -> bool:

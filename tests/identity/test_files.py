@@ -325,8 +325,8 @@ def test_a_file_of_names_never_seen_together_is_read_whole_and_on_sqlite_in_smal
 ) -> None:
     sizes: list[int] = []
 
-    def noted(*batch: Any, **more: Any) -> Outcome | None:
-        sizes.append(len(batch[2]))
+    def noted(*batch: Any, **more: Any) -> list[Outcome] | None:
+        sizes.append(sum(len(part) for part in batch[2]))
         return commit_batch(*batch, **more)
 
     monkeypatch.setattr("identity.ingest.commit_batch", noted)

@@ -24,8 +24,8 @@ def database_url() -> str:
 
 
 @contextmanager
-def somebody_holds_the_row() -> Iterator[Callable[[], None]]:
-    """Another connection has the lock record's row (SQLite: the writer); call to let it go."""
+def somebody_holds_the_row(table: str = "locks_lockrecord") -> Iterator[Callable[[], None]]:
+    """Another connection has the table's rows (SQLite: the writer); call to let them go."""
     settings = connection.settings_dict
     other: Any
     if connection.vendor == "sqlite":
@@ -35,7 +35,7 @@ def somebody_holds_the_row() -> Iterator[Callable[[], None]]:
         other.execute("BEGIN IMMEDIATE")
     else:
         other = psycopg.connect(database_url())
-        other.execute("SELECT 1 FROM locks_lockrecord FOR UPDATE")
+        other.execute(f"SELECT 1 FROM {table} FOR UPDATE")  # noqa: S608 our own names only
     try:
         yield other.rollback
     finally:
