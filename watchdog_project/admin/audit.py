@@ -16,7 +16,7 @@ from watchdog_project.models import AuditEntry
 class AuditEntryAdmin(EvidenceAdmin):
     list_display = ("at", "action", "subject", "actor", "via", "reason")
     list_filter = ("action", "via", "actor")
-    search_fields = ("subject", "actor", "reason")
+    search_fields = ("subject", "actor", "reason", "=action", "=via")
     date_hierarchy = "at"
     ordering = ("-at", "-id")
     readonly_fields = ("shown_data",)
