@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.core import checks
@@ -49,11 +50,11 @@ class Finding:
 def examine() -> Iterator[Finding]:
     """One part after the other; a part whose own look fails is a finding too."""
     database = list(_looked_at("database", _database))
-    mended = all(one.well or one.remedy == WAIT for one in database)
+    mended = all(one.well for one in database)
     yield from _looked_at("settings", lambda: _settings(with_database=mended))
     yield from database
     for part, look in PARTS.items():
-        if mended or part not in NEED_DATABASE:
+        if mended or part in WITHOUT_DATABASE:
             yield from _looked_at(part, look)
         else:
             yield Finding(part, "not looked at", "Mend the database first.")
@@ -95,38 +96,52 @@ def _database() -> Iterator[Finding]:
         told = f"{len(plan)} migrations are not applied, the first is {plan[0][0]}"
         yield Finding("database", told, "Run `manage.py migrate`.")
         return
-    yield from _authority()
-    if connection.vendor == "postgresql":
-        yield from _durability()
+    yield Finding("database", f"{connection.vendor} answers, all migrations are applied")
 
 
 def _authority() -> Iterator[Finding]:
+    """Whether it grants leases now."""
     epoch = AuthorityEpoch.objects.first()
-    if epoch is not None and epoch.number and epoch.grants_after > database_now():
+    if _is_standby():
+        told = "the database is a standby: it grants nothing"
+        yield Finding("authority", told, "Let DATABASE_URL name the primary.")
+    elif epoch is not None and epoch.number and epoch.grants_after > database_now():
         told = (
             f"another server took over; no lease is granted before {epoch.grants_after:%H:%M:%S %Z}"
         )
-        yield Finding("database", told, "Wait; nothing is wrong.")
+        yield Finding("authority", told, "Wait; nothing is wrong.")
     elif not KillSwitch.objects.filter(market="").exists():
         told = "the kill switch for all markets is missing, which reads as engaged"
-        yield Finding("database", told, "Run `manage.py kill_switch release --reason …`.")
+        yield Finding("authority", told, "Run `manage.py kill_switch release --reason …`.")
     else:
-        yield Finding("database", f"{connection.vendor} answers, all migrations are applied")
+        yield Finding("authority", "grants leases")
 
 
-def _durability() -> Iterator[Finding]:
+def _is_standby() -> bool:
+    if connection.vendor != "postgresql":
+        return False
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_is_in_recovery(), current_setting('fsync'),"
-            " current_setting('synchronous_commit')"
-        )
-        recovering, fsync, commit = cursor.fetchone() or (None, "", "")
-    if recovering:
-        told = "this is a standby: it grants nothing"
-        yield Finding("database", told, "Let DATABASE_URL name the primary.")
-    if fsync != "on" or commit == "off":
-        told = f"a power cut can take back grants: fsync={fsync}, synchronous_commit={commit}"
-        yield Finding("database", told, "Set both to on.")
+        cursor.execute("SELECT pg_is_in_recovery()")
+        return bool((cursor.fetchone() or (False,))[0])
+
+
+def _commits() -> Iterator[Finding]:
+    """Whether a grant that was told of outlives a power cut."""
+    names = {"postgresql": ("fsync", "synchronous_commit"), "sqlite": ("synchronous",)}
+    with connection.cursor() as cursor:
+        found: dict[str, Any] = {}
+        for name in names[connection.vendor]:
+            ask = "SHOW" if connection.vendor == "postgresql" else "PRAGMA"
+            cursor.execute(f"{ask} {name}")
+            found[name] = (cursor.fetchone() or ("",))[0]
+    told = ", ".join(f"{name}={value}" for name, value in found.items())
+    if found.get("fsync", "on") != "on" or found.get("synchronous_commit") == "off":
+        yield Finding("commits", f"a power cut can take back grants: {told}", "Set both to on.")
+    elif found.get("synchronous", 2) < 2:
+        remedy = "Set `PRAGMA synchronous=FULL` for the connection."
+        yield Finding("commits", f"a power cut can take back grants: {told}", remedy)
+    else:
+        yield Finding("commits", f"grants outlive a power cut: {told}")
 
 
 def _clock() -> Iterator[Finding]:
@@ -185,7 +200,6 @@ def _sessions() -> Iterator[Finding]:
         yield Finding("sessions", f"{len(until)} calendars are written until {last}")
 
 
-WAIT = "Wait; nothing is wrong."
 START = "Start a worker (queues watchdog,sweep) and one beat, or `manage.py up`; read their logs."
 
 
@@ -227,6 +241,8 @@ def _folders() -> Iterator[Finding]:
 
 
 PARTS: dict[str, Callable[[], Iterator[Finding]]] = {
+    "authority": _authority,
+    "commits": _commits,
     "clock": _clock,
     "broker": _broker,
     "beat": _beat,
@@ -234,4 +250,4 @@ PARTS: dict[str, Callable[[], Iterator[Finding]]] = {
     "sessions": _sessions,
     "keys": _keys,
 }
-NEED_DATABASE = {"clock", "beat", "folders", "sessions", "keys"}
+WITHOUT_DATABASE = {"broker"}

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from identity.models import LogFolder
@@ -69,6 +70,8 @@ def test_a_healthy_installation_has_a_line_for_each_part_and_no_complaint(health
     assert {
         "settings",
         "database",
+        "authority",
+        "commits",
         "clock",
         "broker",
         "beat",
@@ -98,10 +101,20 @@ def test_after_a_restore_it_says_that_grants_wait_and_what_of_the_switch_is_miss
     healthy: None,
 ) -> None:
     KillSwitch.objects.all().delete()
-    assert "reads as engaged" in sick()["database"]
+    assert "reads as engaged" in sick()["authority"]
     LockRecord.objects.create(name="ES", fencing_token=7)
     distrust_database()
-    assert "no lease is granted before" in sick()["database"]
+    assert "no lease is granted before" in sick()["authority"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_may_forget_is_told_of_and_nothing_else_goes_unseen(healthy: None) -> None:
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA synchronous=NORMAL")
+    # The tests' own PostgreSQL runs without fsync.
+    assert set(sick()) == {"commits"}
+    connection.close()
 
 
 def doctor_beside(server: Server, **environment: str) -> subprocess.CompletedProcess[str]:
