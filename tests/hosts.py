@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,18 @@ def wait_for(happened: Callable[[], Any], seconds: float, said: Callable[[], str
     while not happened():
         assert time.monotonic() < deadline, said()
         time.sleep(0.1)
+
+
+@contextmanager
+def running_site(folder: Path) -> Iterator[Site]:
+    """A site with servers of its own."""
+    with ExitStack() as ending:
+        broker, database = RedisServer(), PostgresServer()
+        ending.callback(broker.remove)
+        ending.callback(database.remove)
+        broker.start()
+        database.start("fsync=off")
+        site = Site(folder, database, broker)
+        ending.callback(site.stop)
+        site.start()
+        yield site

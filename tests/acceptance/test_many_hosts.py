@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.robot import Robot
-from tests.hosts import Site, wait_for
-from tests.postgres import PostgresServer
-from tests.redis_server import RedisServer
+from tests.hosts import Site, running_site, wait_for
 from tests.server import Server
 
 FASTER_BEAT = """
@@ -36,20 +34,8 @@ print(len(ends))
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("DATABASE_URL", "")
-    broker = RedisServer()
-    database = PostgresServer()
-    made: Site | None = None
-    try:
-        broker.start()
-        database.start("fsync=off")
-        made = Site(tmp_path, database, broker)
-        made.start()
-        yield made
-    finally:
-        if made is not None:
-            made.stop()
-        database.remove()
-        broker.remove()
+    with running_site(tmp_path) as site:
+        yield site
 
 
 @pytest.mark.timeout(240)

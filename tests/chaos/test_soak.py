@@ -18,9 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.hosts import Site
-from tests.postgres import PostgresServer
-from tests.redis_server import RedisServer
+from tests.hosts import Site, running_site
 from tests.server import ROOT, Server
 
 BRIEFLY = 12.0
@@ -38,20 +36,8 @@ MEGABYTE = 1_000_000
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("DATABASE_URL", "")
-    broker = RedisServer()
-    database = PostgresServer()
-    made: Site | None = None
-    try:
-        broker.start()
-        database.start("fsync=off")
-        made = Site(tmp_path, database, broker)
-        made.start()
-        yield made
-    finally:
-        if made is not None:
-            made.stop()
-        database.remove()
-        broker.remove()
+    with running_site(tmp_path) as site:
+        yield site
 
 
 class Restarts:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import os
 import shutil
@@ -19,10 +17,8 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.certificates import make_certificate
 from tests.deploy.cast import DEPLOY
 from tests.server import ROOT, Server, Template, free_port
 
@@ -65,38 +61,6 @@ class Proxied:
                 return refusal.code, refusal.headers
 
 
-def make_certificate(folder: Path) -> Path:
-    """One of its own, for 127.0.0.1, in cert.pem and key.pem."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "cert.pem"
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path
-
-
 def rendered(folder: Path, port: int, webs: list[Server]) -> None:
     """The configuration as it is, on ports and paths of this test's own."""
     text = (DEPLOY / "nginx" / "watchdog.conf").read_text()
@@ -127,7 +91,7 @@ def proxied(server_template: Template, tmp_path: Path) -> Iterator[Proxied]:
         web.environment = webs[0].environment | {"WATCHDOG_TRUSTED_PROXIES": "1"}
     folder = tmp_path / "nginx"
     folder.mkdir()
-    certificate = make_certificate(folder)
+    certificate, _ = make_certificate(folder)
     port = free_port()
     rendered(folder, port, webs)
     command = [nginx, "-c", str(folder / "nginx.conf"), "-p", str(folder)]
