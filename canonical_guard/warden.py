@@ -13,6 +13,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+if sys.platform == "win32":
+    raise ImportError("There are no process groups to watch over here; see windows_job.")
+
 _LEAVE = b"x"
 
 

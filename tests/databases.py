@@ -46,3 +46,5 @@ def pytest_load_initial_conftests(
         early_config.add_cleanup(server.remove)
         server.start("fsync=off")
         os.environ["DATABASE_URL"] = server.url
+        # A thread that a test left behind keeps its connection; the next test gets another.
+        os.environ["WATCHDOG_DATABASE_CONNECTIONS"] = "64"
