@@ -6,7 +6,17 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 from axes.models import AccessAttempt
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
 from django.utils import timezone
+from django_celery_beat.models import (
+    ClockedSchedule,
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    SolarSchedule,
+)
 
 from identity.models import (
     CanonicalInstrument,
@@ -33,7 +43,7 @@ from watchdog_project.alerts.models import (
     Delivery,
     MaintenanceWindow,
 )
-from watchdog_project.models import AuditEntry, SessionDay, TaskHeartbeat, Via
+from watchdog_project.models import ApiKey, AuditEntry, Role, SessionDay, TaskHeartbeat, Via
 
 RUN = "run-4711"
 MESSAGE = "ORDER_SUBMITTED carries no execution instrument"
@@ -215,4 +225,22 @@ def everything(now: datetime | None = None) -> None:
     SessionDay.objects.create(calendar_key="CME Globex Equity", day=now.date(), hours="closed")
     TaskHeartbeat.objects.create(
         task="watchdog_project.tasks.sweep_identity", interval=60, finished_at=now
+    )
+
+
+def of_the_libraries(user: User) -> None:
+    """One of everything else that has a page: keys, groups, schedules, and what `user` did."""
+    group = Group.objects.create(name="desk")
+    ApiKey.objects.create(name="reader", prefix="abcd1234", secret_hash="5ec4e7", role=Role.READER)
+    interval = IntervalSchedule.objects.create(every=60, period="seconds")
+    PeriodicTask.objects.create(name="a task", task="no.such.task", interval=interval)
+    CrontabSchedule.objects.create()
+    ClockedSchedule.objects.create(clocked_time=datetime.now(UTC))
+    SolarSchedule.objects.create(event="sunrise", latitude=41, longitude=-87)
+    LogEntry.objects.create(
+        user=user,
+        content_type=ContentType.objects.get_for_model(Group),
+        object_id=str(group.pk),
+        object_repr="desk",
+        action_flag=CHANGE,
     )

@@ -7,29 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.contrib import admin
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Group, User
-from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver
 from django_celery_beat.models import (
-    ClockedSchedule,
-    CrontabSchedule,
-    IntervalSchedule,
     PeriodicTask,
-    SolarSchedule,
 )
 
 from tests.watchdog import console_rows
-from watchdog_project.models import ApiKey, Role
 
 pytestmark = pytest.mark.django_db
 
@@ -133,20 +125,7 @@ FORGED = {
 def rows() -> None:
     """One of everything that has a page."""
     console_rows.everything()
-    user, group = User.objects.create_superuser("root"), Group.objects.create(name="desk")
-    ApiKey.objects.create(name="reader", prefix="abcd1234", secret_hash="5ec4e7", role=Role.READER)
-    interval = IntervalSchedule.objects.create(every=60, period="seconds")
-    PeriodicTask.objects.create(name="a task", task="no.such.task", interval=interval)
-    CrontabSchedule.objects.create()
-    ClockedSchedule.objects.create(clocked_time=datetime.now(UTC))
-    SolarSchedule.objects.create(event="sunrise", latitude=41, longitude=-87)
-    LogEntry.objects.create(
-        user=user,
-        content_type=ContentType.objects.get_for_model(Group),
-        object_id=str(group.pk),
-        object_repr="desk",
-        action_flag=CHANGE,
-    )
+    console_rows.of_the_libraries(User.objects.create_superuser("root"))
 
 
 def person(who: str) -> User:

@@ -8,23 +8,13 @@ from datetime import UTC, datetime
 
 import pytest
 from django.contrib import admin
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.auth.models import Group, User
-from django.contrib.contenttypes.models import ContentType
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
-from django_celery_beat.models import (
-    ClockedSchedule,
-    CrontabSchedule,
-    IntervalSchedule,
-    PeriodicTask,
-    SolarSchedule,
-)
 
 from identity.models import Violation
 from tests.watchdog import console_rows
-from watchdog_project.models import ApiKey, Role
 
 pytestmark = pytest.mark.django_db
 
@@ -48,21 +38,7 @@ def operator() -> Client:
 @pytest.fixture
 def rows() -> None:
     console_rows.everything(datetime.now(UTC))
-    user = User.objects.get(username="operator")
-    group = Group.objects.create(name="desk")
-    ApiKey.objects.create(name="reader", prefix="abcd1234", secret_hash="5ec4e7", role=Role.READER)
-    interval = IntervalSchedule.objects.create(every=60, period="seconds")
-    PeriodicTask.objects.create(name="a task", task="no.such.task", interval=interval)
-    CrontabSchedule.objects.create()
-    ClockedSchedule.objects.create(clocked_time=datetime.now(UTC))
-    SolarSchedule.objects.create(event="sunrise", latitude=41, longitude=-87)
-    LogEntry.objects.create(
-        user=user,
-        content_type=ContentType.objects.get_for_model(Group),
-        object_id=str(group.pk),
-        object_repr="desk",
-        action_flag=CHANGE,
-    )
+    console_rows.of_the_libraries(User.objects.get(username="operator"))
 
 
 def patterns(
